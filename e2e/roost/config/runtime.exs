@@ -1,0 +1,49 @@
+import Config
+
+# Shaped like the runtime.exs that `mix phx.new` generates.
+
+if System.get_env("PHX_SERVER") do
+  config :roost, server: true
+end
+
+if config_env() == :prod do
+  database_url =
+    System.get_env("DATABASE_URL") ||
+      raise """
+      environment variable DATABASE_URL is missing.
+      For example: ecto://USER:PASS@HOST/DATABASE
+      """
+
+  config :roost,
+    database_url: database_url,
+    pool_size: String.to_integer(System.get_env("POOL_SIZE") || "10")
+
+  secret_key_base =
+    System.get_env("SECRET_KEY_BASE") ||
+      raise """
+      environment variable SECRET_KEY_BASE is missing.
+      You can generate one by calling: mix phx.gen.secret
+      """
+
+  config :roost,
+    secret_key_base: secret_key_base,
+    host: System.get_env("PHX_HOST") || "example.com",
+    port: String.to_integer(System.get_env("PORT") || "4000"),
+    bind: System.get_env("ROOST_BIND") || "::",
+    force_ssl: System.get_env("ROOST_FORCE_SSL") == "true"
+
+  # "dns_cluster" (the default) or "libcluster", whose Kubernetes.DNS strategy has its
+  # basename in the configuration and its service's short name in an environment variable.
+  config :roost, :cluster,
+    strategy: System.get_env("ROOST_CLUSTER") || "dns_cluster",
+    query: System.get_env("DNS_CLUSTER_QUERY"),
+    service: System.get_env("PHOENIX_HEADLESS_SERVICE") || System.get_env("K8S_HEADLESS_SERVICE"),
+    application_name: System.get_env("ROOST_APPLICATION_NAME") || "roost",
+    interval: String.to_integer(System.get_env("ROOST_CLUSTER_INTERVAL_MS") || "5000")
+
+  # Phoenix.Socket's defaults.
+  config :roost, :drainer,
+    batch_size: String.to_integer(System.get_env("ROOST_DRAIN_BATCH") || "10000"),
+    batch_interval: String.to_integer(System.get_env("ROOST_DRAIN_INTERVAL_MS") || "2000"),
+    shutdown: 30_000
+end

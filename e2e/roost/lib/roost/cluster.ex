@@ -1,0 +1,83 @@
+defmodule Roost.Cluster do
+  @moduledoc """
+  Finds the other nodes in DNS, in one of the two ways that releases do.
+
+    * `dns_cluster`: A and AAAA records of DNS_CLUSTER_QUERY; the basename of the others is this
+      node's own; nodes are connected and never disconnected.
+    * `libcluster`, as its `Kubernetes.DNS`: A records of the service's short name; the basename
+      comes from the configuration; a name that leaves DNS, or a lookup that fails, disconnects.
+  """
+
+  use GenServer
+  require Logger
+
+  def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @impl true
+  def init(nil) do
+    config = Application.fetch_env!(:roost, :cluster)
+
+    cond do
+      not Node.alive?() -> :ignore
+      config[:strategy] == "libcluster" and config[:service] -> begin(:libcluster, config)
+      config[:strategy] == "dns_cluster" and config[:query] -> begin(:dns_cluster, config)
+      true -> :ignore
+    end
+  end
+
+  @impl true
+  def handle_continue(:poll, state), do: {:noreply, poll(state)}
+
+  @impl true
+  def handle_info(:poll, state), do: {:noreply, poll(state)}
+  def handle_info(_other, state), do: {:noreply, state}
+
+  defp begin(strategy, config) do
+    {:ok, %{strategy: strategy, config: config, known: MapSet.new()}, {:continue, :poll}}
+  end
+
+  defp poll(state) do
+    state = discover(state)
+    Process.send_after(self(), :poll, state.config[:interval])
+    state
+  end
+
+  defp discover(%{strategy: :dns_cluster, config: config} = state) do
+    [basename, _host] = String.split("#{node()}", "@")
+
+    found = nodes(basename, lookup(config[:query], :a) ++ lookup(config[:query], :aaaa))
+    for name <- found -- Node.list(), do: connect(name)
+    state
+  end
+
+  defp discover(%{strategy: :libcluster, config: config} = state) do
+    found = MapSet.new(nodes(config[:application_name], lookup(config[:service], :a)))
+
+    for name <- MapSet.difference(state.known, found) do
+      Logger.warning("[libcluster] disconnecting from #{name}")
+      Node.disconnect(name)
+    end
+
+    for name <- found, name not in Node.list(), do: connect(name)
+    %{state | known: found}
+  end
+
+  defp connect(name) do
+    if Node.connect(name) != true, do: Logger.warning("unable to connect to #{name}")
+  end
+
+  defp nodes(basename, addresses) do
+    for address <- addresses,
+        name = :"#{basename}@#{:inet.ntoa(address)}",
+        name != node(),
+        do: name
+  end
+
+  # `getbyname` follows the search list of /etc/resolv.conf, `lookup` would not.
+  defp lookup(query, type) do
+    case :inet_res.getbyname(String.to_charlist(query), type) do
+      {:ok, {:hostent, _name, _aliases, _type, _length, addresses}} -> addresses
+      {:error, _reason} -> []
+    end
+  end
+end

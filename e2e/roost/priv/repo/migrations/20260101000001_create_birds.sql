@@ -1,0 +1,1 @@
+CREATE TABLE birds (id bigserial PRIMARY KEY, name text NOT NULL);

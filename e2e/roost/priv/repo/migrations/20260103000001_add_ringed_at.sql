@@ -1,0 +1,1 @@
+ALTER TABLE birds ADD COLUMN ringed_at timestamp(0);

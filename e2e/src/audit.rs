@@ -1,0 +1,148 @@
+//! The API server's audit log: who asked for what, and what came of it.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+/// Whom the operator is to the API server.
+pub const OPERATOR: &str = "system:serviceaccount:phoenix-system:phoenix-operator";
+
+/// A request that was answered; for a watch, also one that was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Who asked.
+    pub user: String,
+    /// As in roles: `create`, `patch`, `watch`.
+    pub verb: String,
+    /// The resource, with its subresource after a `/`.
+    pub resource: String,
+    /// The object's namespace; empty: none, or all.
+    pub namespace: String,
+    /// The object's name; empty: none.
+    pub name: String,
+    /// The answer's code.
+    pub code: u64,
+    /// When it was answered, as RFC 3339 in UTC.
+    pub at: String,
+    /// `ResponseStarted` or `ResponseComplete`.
+    pub stage: String,
+}
+
+impl Request {
+    fn read(line: &str) -> Option<Self> {
+        let entry: Value = serde_json::from_str(line).ok()?;
+        let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let resource = match text("/objectRef/subresource") {
+            "" => text("/objectRef/resource").to_owned(),
+            subresource => format!("{}/{subresource}", text("/objectRef/resource")),
+        };
+        Some(Self {
+            user: text("/user/username").to_owned(),
+            verb: text("/verb").to_owned(),
+            resource,
+            namespace: text("/objectRef/namespace").to_owned(),
+            name: text("/objectRef/name").to_owned(),
+            code: entry.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default(),
+            at: text("/stageTimestamp").to_owned(),
+            stage: text("/stage").to_owned(),
+        })
+    }
+
+    /// Whether it made an object.
+    pub fn created(&self) -> bool {
+        self.code == 201 && matches!(self.verb.as_str(), "create" | "patch")
+    }
+
+    /// Whether it deleted an object.
+    pub fn deleted(&self) -> bool {
+        self.verb == "delete" && (200..300).contains(&self.code)
+    }
+}
+
+/// The audit log of a cluster.
+#[derive(Clone, Debug)]
+pub struct Audit(PathBuf);
+
+impl Audit {
+    /// The log in that file.
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// Where it ends now, in bytes.
+    pub fn end(&self) -> Result<u64> {
+        let file = std::fs::metadata(&self.0).with_context(|| format!("reading {}", self.0.display()))?;
+        Ok(file.len())
+    }
+
+    /// What was written between a former [`end`](Self::end) and now, in whole lines.
+    pub fn since(&self, start: u64) -> Result<Vec<Request>> {
+        let mut text = String::new();
+        let mut file =
+            std::fs::File::open(&self.0).with_context(|| format!("reading {}", self.0.display()))?;
+        file.seek(SeekFrom::Start(start)).context("seeking in the audit log")?;
+        file.read_to_string(&mut text).context("reading the audit log")?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        Ok(whole.lines().filter_map(Request::read).collect())
+    }
+
+    /// Of those, the operator's.
+    pub fn of_operator(&self, start: u64) -> Result<Vec<Request>> {
+        let mut requests = self.since(start)?;
+        requests.retain(|request| request.user == OPERATOR);
+        Ok(requests)
+    }
+}
+
+/// How many requests there were of each verb and resource, by stage.
+pub fn by_verb(requests: &[Request]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for request in requests {
+        *counts.entry(format!("{} {} {}", request.verb, request.resource, request.stage)).or_default() += 1;
+    }
+    counts
+}
+
+/// Successful creates and deletes of each object in a namespace, events aside: `kind/name` to both counts.
+pub fn effects(requests: &[Request], namespace: &str) -> BTreeMap<String, (usize, usize)> {
+    let mut effects: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for request in requests.iter().filter(|r| r.namespace == namespace && r.resource != "events") {
+        if !request.created() && !request.deleted() {
+            continue;
+        }
+        let counts = effects.entry(format!("{}/{}", request.resource, request.name)).or_default();
+        counts.0 += usize::from(request.created());
+        counts.1 += usize::from(request.deleted());
+    }
+    effects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn creates_and_deletes_are_counted_by_object() {
+        let line = |verb: &str, resource: &str, code: u16| {
+            format!(
+                r#"{{"stage":"ResponseComplete","verb":"{verb}","user":{{"username":"u"}},"responseStatus":{{"code":{code}}},"objectRef":{{"resource":"{resource}","namespace":"n","name":"a"}}}}"#
+            )
+        };
+        let lines = [
+            line("create", "jobs", 201),
+            line("create", "jobs", 409),
+            line("patch", "jobs", 200),
+            line("delete", "jobs", 200),
+            line("create", "events", 201),
+            "half a li".to_owned(),
+        ];
+        let requests: Vec<_> = lines.iter().filter_map(|line| Request::read(line)).collect();
+        assert_eq!(requests.len(), 5);
+        assert_eq!(effects(&requests, "n"), [("jobs/a".to_owned(), (1, 1))].into());
+        assert!(effects(&requests, "other").is_empty());
+        assert_eq!(by_verb(&requests)["create jobs ResponseComplete"], 2);
+    }
+}

@@ -1,0 +1,144 @@
+//! Fake nodes: they and their pods exist only in the API.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams, PostParams};
+use serde_json::json;
+
+use super::{
+    control::{self, MASTERS, Plan},
+    process, tools,
+};
+
+/// How many fake nodes there are, each in a zone of its own.
+const COUNT: usize = 3;
+
+/// How fake pods misbehave when a test asks for it.
+const OWN_STAGES: &str = include_str!("stages/own.yaml");
+
+/// The program's own stages, in its module.
+const STAGES: [&str; 3] = ["pod/fast", "node/fast", "node/heartbeat-with-lease"];
+
+/// The names of the nodes.
+pub fn names() -> Vec<String> {
+    (1..=COUNT).map(|number| format!("fake-{number}")).collect()
+}
+
+/// Starts the fake nodes and waits until they are Ready.
+pub async fn start(plan: &Plan<'_>, client: &kube::Client) -> Result<()> {
+    let dir = plan.ledger.dir();
+    let kubeconfig = plan.authority.path("kwok.kubeconfig");
+    plan.authority.kubeconfig(&kubeconfig, &plan.ledger.record().server, "kwok", &[MASTERS])?;
+    let own = dir.join("stages.yaml");
+    fs::write(&own, OWN_STAGES).with_context(|| format!("writing {}", own.display()))?;
+    let mut command = control::command(
+        plan.bin,
+        "kwok",
+        [
+            format!("--kubeconfig={}", kubeconfig.display()),
+            "--manage-all-nodes=true".to_owned(),
+            // Without a lease a node would count as lost after its first minute.
+            "--node-lease-duration-seconds=40".to_owned(),
+            format!("--config={}", own.display()),
+        ],
+    );
+    for file in stage_files(plan)? {
+        command.push("--config".into());
+        command.push(file.into());
+    }
+    plan.ledger.spawn("kwok", None, command)?;
+    let api: Api<Node> = Api::all(client.clone());
+    for (index, name) in names().into_iter().enumerate() {
+        let node = node(&name, index)?;
+        api.create(&PostParams::default(), &node)
+            .await
+            .with_context(|| format!("creating the node {name}"))?;
+    }
+    nodes_ready(plan, client, COUNT).await
+}
+
+fn node(name: &str, index: usize) -> Result<Node> {
+    serde_json::from_value(json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                "kubernetes.io/arch": "amd64",
+                "topology.kubernetes.io/zone": format!("zone-{}", index + 1),
+            },
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+        },
+        // Pods of different nodes get different addresses.
+        "spec": {"podCIDR": format!("10.{}.0.0/16", 64 + index)},
+        "status": {
+            "allocatable": {"cpu": "1000", "memory": "1Ti", "pods": "10000"},
+            "capacity": {"cpu": "1000", "memory": "1Ti", "pods": "10000"},
+        },
+    }))
+    .context("describing a node")
+}
+
+/// The stage files, read out of the module cache so that they match the program.
+fn stage_files(plan: &Plan<'_>) -> Result<Vec<std::path::PathBuf>> {
+    // They are copied beside the program the first time: asking Go takes long.
+    let program = plan.bin.program("kwok");
+    let kept = program.with_file_name("stages");
+    if !kept.is_dir() {
+        let module = module_dir()?;
+        let fresh = kept.with_extension(std::process::id().to_string());
+        fs::create_dir_all(&fresh).with_context(|| format!("making {}", fresh.display()))?;
+        for stage in STAGES {
+            copy_stages(&Path::new(module.trim()).join("kustomize/stage").join(stage), &fresh)?;
+        }
+        if fs::rename(&fresh, &kept).is_err() {
+            // Another process was faster.
+            fs::remove_dir_all(&fresh).with_context(|| format!("removing {}", fresh.display()))?;
+        }
+    }
+    let mut files = fs::read_dir(&kept)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())
+        .with_context(|| format!("listing {}", kept.display()))?;
+    files.sort();
+    Ok(files)
+}
+
+fn module_dir() -> Result<String> {
+    let source = tools::Group::Kwok.source();
+    let source = source.to_str().context("a source path in UTF-8")?;
+    process::run("go", &["-C", source, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"])
+}
+
+fn copy_stages(from: &Path, to: &Path) -> Result<()> {
+    let entries = fs::read_dir(from).with_context(|| format!("listing {}", from.display()))?;
+    for entry in entries {
+        let path = entry.with_context(|| format!("listing {}", from.display()))?.path();
+        let name = path.file_name().unwrap_or_default();
+        if path.is_file() && name != "kustomization.yaml" {
+            fs::copy(&path, to.join(name)).with_context(|| format!("copying {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until so many nodes are Ready.
+pub async fn nodes_ready(plan: &Plan<'_>, client: &kube::Client, count: usize) -> Result<()> {
+    let api: Api<Node> = Api::all(client.clone());
+    control::until(plan.ledger, &format!("{count} nodes to be Ready"), Duration::from_mins(1), || async {
+        let nodes = api.list(&ListParams::default()).await?;
+        Ok(nodes.items.iter().filter(|node| is_ready(node)).count() >= count)
+    })
+    .await
+}
+
+/// Whether a node says that it is Ready.
+pub fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|conditions| {
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    })
+}

@@ -1,0 +1,157 @@
+//! A cluster made ready for tests of the operator.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::runtime::{conditions, wait::await_condition};
+use kube::{Api, Client};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use super::rights;
+use super::space::Space;
+use crate::cluster::{self, Cluster, Nodes, Options};
+use crate::image;
+use crate::postgres::Postgres;
+
+/// Names the directory of a cluster that is up already, to be used instead of a new one.
+const ATTACH: &str = "PHOENIX_E2E_ATTACH";
+
+/// How long the API server may take to serve a new resource.
+const ESTABLISHED: Duration = Duration::from_secs(30);
+
+/// Why tests on such nodes cannot run on this machine; none: they can. Errors when that cannot be told.
+pub fn obstacle(nodes: Nodes) -> Result<Option<String>> {
+    let obstacles = cluster::obstacles(nodes)?;
+    Ok((!obstacles.is_empty()).then(|| obstacles.join("; ")))
+}
+
+/// A cluster in which the resource is defined and the operator's rights are bound.
+pub struct Lab {
+    client: Client,
+    restricted: PathBuf,
+    postgres: Option<Postgres>,
+    scratch: Scratch,
+    cluster: Cluster,
+}
+
+/// A directory of this run, removed at its end.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Lab {
+    /// Real nodes with these versions of roost loaded, and a `PostgreSQL` that pods reach.
+    pub async fn real(versions: &[&str]) -> Result<Arc<Self>> {
+        let mut lab = Self::on(Nodes::Real).await?;
+        let directory = lab.scratch.0.join("postgres");
+        lab.postgres = Some(Postgres::start(IpAddr::V4(lab.cluster.bridge_ip()), &directory).await?);
+        lab.load(versions).await?;
+        Ok(Arc::new(lab))
+    }
+
+    /// Fake nodes, on which pods become ready as their image's tag asks.
+    pub async fn fake() -> Result<Arc<Self>> {
+        Ok(Arc::new(Self::on(Nodes::Kwok).await?))
+    }
+
+    async fn on(nodes: Nodes) -> Result<Self> {
+        let cluster = match std::env::var_os(ATTACH) {
+            Some(dir) => Cluster::attach(Path::new(&dir)).await?,
+            None => Cluster::up(Options { nodes, dir: None, keep: false }).await?,
+        };
+        // Below /tmp, because PostgreSQL's own account must be able to enter it.
+        let scratch = Scratch(std::env::temp_dir().join(format!("e2e-lab-{}", std::process::id())));
+        std::fs::create_dir_all(&scratch.0).with_context(|| format!("making {}", scratch.0.display()))?;
+        let lab = Self {
+            client: cluster.client().await?,
+            restricted: cluster.kubeconfig_as(rights::USER, &rights::GROUPS)?,
+            postgres: None,
+            scratch,
+            cluster,
+        };
+        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds");
+        let crds = crds.to_string_lossy();
+        lab.kubectl(&["apply", "--server-side", "-f", &crds], None).await?;
+        lab.established("phoenixapps.phoenix-operator.dev").await?;
+        lab.kubectl(&["apply", "--server-side", "-f", "-"], Some(&rights::manifests()?)).await?;
+        Ok(lab)
+    }
+
+    /// Waits until the API server serves a resource.
+    async fn established(&self, crd: &str) -> Result<()> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let established = await_condition(api, crd, conditions::is_crd_established());
+        let established = tokio::time::timeout(ESTABLISHED, established).await;
+        established.with_context(|| format!("{crd} is not established"))?.map(drop).context("watching it")
+    }
+
+    /// Loads versions of roost into every node; they are built first if need be.
+    pub async fn load(&self, versions: &[&str]) -> Result<()> {
+        let versions: Vec<String> = versions.iter().map(|version| (*version).to_owned()).collect();
+        let build = move || versions.iter().map(|version| Ok(image::roost(version)?.archive)).collect();
+        let archives: Result<Vec<_>> = tokio::task::spawn_blocking(build).await.context("building images")?;
+        self.cluster.load_images(&archives?).await
+    }
+
+    /// A new namespace, whose every event is recorded. `name` also names the test's files under `target`.
+    pub async fn space(self: &Arc<Self>, name: &str) -> Result<Space> {
+        Space::create(Arc::clone(self), name).await
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// A client that may do anything.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The kubeconfig of the user that has the chart's rights.
+    pub fn restricted(&self) -> &Path {
+        &self.restricted
+    }
+
+    /// The database server of real nodes.
+    pub fn postgres(&self) -> Result<&Postgres> {
+        self.postgres.as_ref().context("only real nodes have a database")
+    }
+
+    /// A directory for a test's own use, which the account `postgres` can enter.
+    pub fn directory(&self, name: &str) -> PathBuf {
+        self.scratch.0.join(name)
+    }
+
+    /// Runs the real kubectl as the administrator; gives back what it printed. Errors with its words.
+    pub async fn kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
+        let mut child = Command::new(self.cluster.tool("kubectl"))
+            .arg("--kubeconfig")
+            .arg(self.cluster.kubeconfig())
+            .args(arguments)
+            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting kubectl")?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            stdin.write_all(input.as_bytes()).await.context("writing to kubectl")?;
+        }
+        let output = child.wait_with_output().await.context("waiting for kubectl")?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "kubectl {}: {}", arguments.join(" "), error.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}

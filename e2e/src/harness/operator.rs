@@ -1,0 +1,149 @@
+//! The operator as a process of this machine.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+/// How long it may take to stop after SIGTERM.
+const STOP: Duration = Duration::from_secs(15);
+
+/// How the operator is to run.
+#[derive(Clone, Debug, Default)]
+pub struct OperatorOptions {
+    /// Namespaces it looks after; none: all.
+    pub namespaces: Vec<String>,
+    /// Further arguments of `run`.
+    pub arguments: Vec<String>,
+    /// Its kubeconfig; the lab's restricted one when absent.
+    pub kubeconfig: Option<PathBuf>,
+    /// Another program than the one of this source.
+    pub program: Option<PathBuf>,
+}
+
+/// A running operator. Dropped, it is killed, by its own id; it is also killed when this process ends.
+#[derive(Debug)]
+pub struct Operator {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    kubeconfig: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Operator {
+    /// Starts `phoenix-operator run`; its log, of all its lives, goes to `log`.
+    pub(super) async fn start(options: &OperatorOptions, kubeconfig: &Path, log: &Path) -> Result<Self> {
+        let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
+        let listen = listen.context("finding a free port")?;
+        let mut arguments: Vec<OsString> = vec![
+            "run".into(),
+            format!("--listen={listen}").into(),
+            "--cluster-domain=cluster.local".into(),
+            "--log-format=plain".into(),
+            "--log-level=info,phoenix_operator=debug".into(),
+        ];
+        arguments.extend(options.namespaces.iter().map(|name| format!("--namespace={name}").into()));
+        arguments.extend(options.arguments.iter().map(OsString::from));
+        if log.exists() {
+            std::fs::remove_file(log).with_context(|| format!("removing {}", log.display()))?;
+        }
+        let mut operator = Self {
+            program: match &options.program {
+                Some(program) => program.clone(),
+                None => binary().await?,
+            },
+            arguments,
+            kubeconfig: options.kubeconfig.clone().unwrap_or_else(|| kubeconfig.to_owned()),
+            log: log.to_owned(),
+            child: None,
+        };
+        operator.restart()?;
+        Ok(operator)
+    }
+
+    /// Where its log is.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Starts it again after [`kill9`](Self::kill9) or [`stop`](Self::stop).
+    pub fn restart(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "the operator runs already");
+        let log = File::options().create(true).append(true).open(&self.log);
+        let log = log.with_context(|| format!("opening {}", self.log.display()))?;
+        // setpriv replaces itself: the id is the operator's, and its end is tied to ours.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&self.program)
+            .args(&self.arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("sharing a log file")?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting the operator")?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Kills it as a lost machine would: it can do nothing more, not even finish a write.
+    pub async fn kill9(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the operator does not run")?;
+        child.kill().await.context("killing the operator")
+    }
+
+    /// Asks it to stop and waits until it has; errors when it does not in 15 s, or not with status 0.
+    pub async fn stop(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the operator does not run")?;
+        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        kill_process(pid.context("the operator has ended by itself")?, Signal::TERM).context("SIGTERM")?;
+        match tokio::time::timeout(STOP, child.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(status) => bail!("the operator ended with {status:?}"),
+            Err(_) => bail!("the operator did not stop within {STOP:?}"),
+        }
+    }
+
+    /// Whether it has not ended by itself.
+    pub fn runs(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+}
+
+/// The program: `PHOENIX_OPERATOR_BIN`, else built in release mode, once for all tests.
+async fn binary() -> Result<PathBuf> {
+    static BUILT: tokio::sync::OnceCell<PathBuf> = tokio::sync::OnceCell::const_new();
+    if let Some(path) = std::env::var_os("PHOENIX_OPERATOR_BIN") {
+        return Ok(PathBuf::from(path));
+    }
+    BUILT.get_or_try_init(build).await.cloned()
+}
+
+async fn build() -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--package", "phoenix-operator", "--bin", "phoenix-operator"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(workspace)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .await
+        .context("starting cargo")?;
+    ensure!(output.status.success(), "building the operator ended with {}", output.status);
+    // Cargo says where it put the program, wherever the target directory is.
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .next_back()
+        .context("cargo named no program")
+}

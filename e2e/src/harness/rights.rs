@@ -1,0 +1,44 @@
+//! The operator's rights: those of the chart, bound to the user that a test runs it as.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+/// Whom the operator runs as; the name that its `ServiceAccount` would have.
+pub(super) const USER: &str = "system:serviceaccount:phoenix-system:phoenix-operator";
+/// The groups of that `ServiceAccount`.
+pub(super) const GROUPS: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
+
+/// Manifests of the role and its binding, as YAML. Errors when the chart's rules are not where they were.
+pub(super) fn manifests() -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/phoenix-operator/templates/_rules.tpl");
+    let template = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let rules = rules(&template).with_context(|| format!("{} defines no rules", path.display()))?;
+    Ok(format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: phoenix-operator}}\n\
+         rules:\n{rules}\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\n\
+         metadata: {{name: phoenix-operator}}\n\
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: phoenix-operator}}\n\
+         subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: '{USER}'}}]\n"
+    ))
+}
+
+/// What stands between `define` and `end`: plain YAML, the same for a role of any scope.
+fn rules(template: &str) -> Option<&str> {
+    let (_, rest) = template.split_once("{{- define \"phoenix-operator.rules\" -}}")?;
+    let (rules, _) = rest.split_once("{{- end }}")?;
+    (!rules.contains("{{")).then_some(rules.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_are_what_the_template_defines() {
+        let template =
+            "{{/* why */}}\n{{- define \"phoenix-operator.rules\" -}}\n# a\n- apiGroups: []\n{{- end }}\n";
+        assert_eq!(rules(template), Some("# a\n- apiGroups: []"));
+        assert_eq!(rules("nothing"), None);
+    }
+}

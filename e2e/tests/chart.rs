@@ -1,0 +1,185 @@
+//! What the chart renders, by the real Helm and without a cluster.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests may fail as tests do")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use e2e::{
+    cluster::tools::{self, Group},
+    operator_image::chart,
+};
+use serde_json::{Value, json};
+
+fn helm(arguments: &[&str]) -> Output {
+    let helm = tools::ensure(&[Group::Helm]).unwrap().program("helm");
+    Command::new(helm).args(arguments).output().unwrap()
+}
+
+fn template(settings: &[&str]) -> Result<Vec<Value>, String> {
+    let chart = chart();
+    let mut arguments = vec!["template", "phx", chart.to_str().unwrap(), "--namespace", "ops"];
+    for setting in settings {
+        arguments.extend(["--set-json", setting]);
+    }
+    let output = helm(&arguments);
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = String::from_utf8(output.stdout).unwrap();
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
+}
+
+fn kinds(objects: &[Value]) -> Vec<&str> {
+    objects.iter().map(|object| object["kind"].as_str().unwrap()).collect()
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    objects.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"))
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect()
+}
+
+#[test]
+fn helm_finds_nothing_to_complain_about() {
+    let output = helm(&["lint", "--strict", chart().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn the_rights_are_few_and_named() {
+    let objects = template(&[]).unwrap();
+    let rules = find(&objects, "ClusterRole")["rules"].as_array().unwrap().clone();
+    assert!(!rules.is_empty());
+    for rule in &rules {
+        for part in ["apiGroups", "resources", "verbs"] {
+            assert!(!strings(&rule[part]).contains(&"*"), "{rule}");
+        }
+        for resource in strings(&rule["resources"]) {
+            assert!(
+                !["roles", "rolebindings", "clusterroles", "clusterrolebindings", "nodes"]
+                    .contains(&resource)
+            );
+            assert!(!resource.starts_with("pods/"), "{rule}");
+            if resource == "secrets" {
+                assert_eq!(rule["verbs"], json!(["create"]), "a Secret is never read");
+            }
+            if resource == "phoenixapps" {
+                assert_eq!(rule["verbs"], json!(["get", "list", "watch"]), "a spec is never written");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_right_has_its_reason() {
+    let text = std::fs::read_to_string(chart().join("templates/_rules.tpl")).unwrap();
+    let mut before = "";
+    for line in text.lines() {
+        if line.starts_with("- apiGroups") {
+            assert!(before.starts_with("# "), "no reason before {line}");
+        }
+        before = line;
+    }
+}
+
+#[test]
+fn named_namespaces_get_the_same_rights_and_nothing_cluster_wide() {
+    let everywhere = template(&[]).unwrap();
+    let named = template(&[r#"watchNamespaces=["shop","blog"]"#, "crds.enabled=false"]).unwrap();
+    assert!(
+        !kinds(&named).iter().any(|kind| kind.starts_with("Cluster") || *kind == "CustomResourceDefinition")
+    );
+    let roles: Vec<&Value> = named.iter().filter(|object| object["kind"] == "Role").collect();
+    let namespaces: Vec<&str> =
+        roles.iter().map(|role| role["metadata"]["namespace"].as_str().unwrap()).collect();
+    assert_eq!(namespaces, ["shop", "blog"]);
+    for role in roles {
+        assert_eq!(role["rules"], find(&everywhere, "ClusterRole")["rules"]);
+    }
+    let container = &find(&named, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+    let arguments = strings(&container["args"]);
+    assert!(
+        arguments.contains(&"--namespace=shop") && arguments.contains(&"--namespace=blog"),
+        "{arguments:?}"
+    );
+}
+
+/// Kubernetes' Pod Security Standard `restricted`; a real API server judges it too, in `real_helm`.
+#[test]
+fn the_pod_is_restricted() {
+    let objects = template(&[]).unwrap();
+    let deployment = &find(&objects, "Deployment")["spec"];
+    assert_eq!((&deployment["replicas"], &deployment["strategy"]["type"]), (&json!(1), &json!("Recreate")));
+    let pod = &deployment["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    for forbidden in ["hostNetwork", "hostPID", "hostIPC", "volumes"] {
+        assert!(pod[forbidden].is_null());
+    }
+    for container in pod["containers"].as_array().unwrap() {
+        let expected = json!({
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+        });
+        assert_eq!(container["securityContext"], expected);
+        assert!(container["livenessProbe"].is_object() && container["readinessProbe"].is_object());
+        assert!(container["resources"]["limits"]["memory"].is_string());
+    }
+}
+
+#[test]
+fn nonsense_is_refused_with_the_field_named() {
+    for (setting, field) in [
+        ("replicas=3", "replicas"),
+        ("image.name=\"x\"", "image"),
+        ("image.pullPolicy=\"Sometimes\"", "pullPolicy"),
+        ("logging.format=\"xml\"", "format"),
+        ("watchNamespaces=[\"Not_A_Label\"]", "watchNamespaces"),
+        ("watchNamespaces=\"shop\"", "watchNamespaces"),
+        ("crds.keep=\"perhaps\"", "keep"),
+        ("podSecurityContext.runAsNonRoot=false", "runAsNonRoot"),
+        ("podSecurityContext.runAsUser=0", "runAsUser"),
+        ("resources.limits.memory=\"lots\"", "memory"),
+        ("clusterDomain=\"not a domain\"", "clusterDomain"),
+        ("serviceAccount={\"create\":false,\"name\":\"\"}", "serviceAccount.name"),
+    ] {
+        let error = template(&[setting]).expect_err(setting);
+        assert!(error.contains(field), "{setting}: {error}");
+    }
+}
+
+#[test]
+fn the_crd_is_the_checked_in_one_and_is_kept() {
+    let checked_in = chart().join("../../crds/phoenixapps.phoenix-operator.dev.yaml");
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    assert!(read(&chart().join("crd.yaml")) == read(&checked_in), "run `make crd`");
+
+    let original: Value = serde_saphyr::from_str(&read(&checked_in)).unwrap();
+    let kept = template(&[]).unwrap();
+    let mut crd = find(&kept, "CustomResourceDefinition").clone();
+    assert_eq!(crd["metadata"]["annotations"], json!({"helm.sh/resource-policy": "keep"}));
+    crd["metadata"].as_object_mut().unwrap().remove("annotations");
+    assert_eq!(crd, original);
+
+    let loose = template(&["crds.keep=false"]).unwrap();
+    assert_eq!(*find(&loose, "CustomResourceDefinition"), original);
+    assert!(!kinds(&template(&["crds.enabled=false"]).unwrap()).contains(&"CustomResourceDefinition"));
+}
+
+#[test]
+fn the_versions_are_those_of_the_program() {
+    let path: PathBuf = chart().join("Chart.yaml");
+    let about: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(about["appVersion"], env!("CARGO_PKG_VERSION"));
+    let objects = template(&[]).unwrap();
+    let image = &find(&objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!(*image, format!("registry.local/phoenix-operator:{}", env!("CARGO_PKG_VERSION")));
+}

@@ -1,0 +1,199 @@
+//! Killed at any moment and started again, the operator ends where it would have ended, by the same creates and
+//! deletes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::audit::{Audit, effects};
+use e2e::fixtures::{self, PATIENCE, image, label, migrating, revision_of, with};
+use e2e::harness::{Lab, Seen, Space};
+use phoenix_operator::api::{Phase, labels};
+use serde_json::{Value, json};
+
+/// What a rollout came to.
+#[derive(Clone, Debug, PartialEq)]
+struct End {
+    /// Successful creates and deletes of each object.
+    effects: BTreeMap<String, (usize, usize)>,
+    /// What there is, by kind and name, as JSON.
+    objects: BTreeMap<String, String>,
+}
+
+static ENDS: Mutex<BTreeMap<&'static str, End>> = Mutex::new(BTreeMap::new());
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_change_nothing() -> Result<()> {
+    let lab = Lab::fake().await?;
+    let cases = e2e::cases![
+        left_alone,
+        killed_at_the_apply,
+        killed_when_the_candidate_is_chosen,
+        killed_when_the_revision_is_stored,
+        killed_when_the_job_is_made,
+        killed_when_the_migration_has_succeeded,
+        killed_when_the_migration_is_recorded,
+        killed_when_the_deployment_is_made,
+        killed_when_the_first_pod_is_ready,
+        killed_when_the_old_are_scaled_down,
+        killed_when_promoted,
+        killed_at_every_moment,
+    ];
+    fixtures::run(&lab, 2, cases).await?;
+    let ends = ENDS.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(alone) = ends.get("left_alone") else { return Ok(()) };
+    for (name, end) in ends.iter() {
+        ensure!(end.effects == alone.effects, "{name}: {:#?}\nleft alone: {:#?}", end.effects, alone.effects);
+        let same = |(object, end): &(&String, &String)| alone.objects.get(*object) == Some(end);
+        let others: Vec<_> = end.objects.iter().filter(|pair| !same(pair)).collect();
+        ensure!(others.is_empty() && end.objects.len() == alone.objects.len(), "{name}: {others:#?}");
+    }
+    let made: usize = alone.effects.values().map(|(made, _)| made).sum();
+    let gone: usize = alone.effects.values().map(|(_, gone)| gone).sum();
+    println!(
+        "{} kills or series of them: each ends the same, by {made} creates and {gone} deletes",
+        ends.len() - 1
+    );
+    Ok(())
+}
+
+type Moment = fn(&Seen) -> bool;
+
+/// Of v2 while v1 is stable; each comes after the one before it.
+const CANDIDATE: Moment = |seen| seen.status("shop").is_some_and(|status| status.candidate.is_some());
+const STORED: Moment = |seen| seen.all("ControllerRevision").count() == 2;
+const JOB: Moment = |seen| seen.all("Job").next().is_some();
+const SUCCEEDED: Moment =
+    |seen| seen.all("Job").any(|job| job.pointer("/status/succeeded").is_some_and(|count| *count == 1));
+const RECORDED: Moment = |seen| {
+    let recorded = |object: &&Value| object["metadata"]["annotations"].get(labels::MIGRATED).is_some();
+    seen.all("ControllerRevision").filter(recorded).count() == 2
+};
+const DEPLOYED: Moment = |seen| seen.all("Deployment").count() == 2;
+const READY: Moment = |seen| v2(seen).is_some_and(|v2| !seen.ready_pods("shop", &v2).is_empty());
+const LOWERED: Moment = |seen| {
+    seen.all("Deployment").any(|deployment| {
+        deployment["spec"]["replicas"].as_i64() < Some(3)
+            && deployment.pointer("/spec/template/spec/containers/0/image") == Some(&json!(image("v1")))
+    })
+};
+const PROMOTED: Moment = |seen| seen.status("shop").is_some_and(|status| status.promotion == 2);
+
+fn v2(seen: &Seen) -> Option<String> {
+    revision_of(seen, &image("v2"))
+}
+
+async fn rollout(space: Arc<Space>, name: &'static str, moments: &[Moment]) -> Result<()> {
+    let audit = Audit::new(space.lab().cluster().audit_log());
+    let start = audit.end()?;
+    let mut operator = space.operator().await?;
+    let three = |tag| with(migrating(tag), &json!({"replicas": 3}));
+    space.roll_out("shop", &three("v1")).await?;
+    let generation = space.apply("shop", &three("v2")).await?;
+    for moment in moments {
+        space.wait("the moment to kill at", PATIENCE, |seen| moment(seen).then_some(())).await?;
+        operator.kill9().await?;
+        operator.restart()?;
+    }
+    space.wait_phase("shop", generation, Phase::Healthy, PATIENCE).await?;
+    let done = |seen: &Seen| {
+        let v2 = v2(seen)?;
+        let promoted =
+            |object: &Value| object["metadata"]["annotations"].get(labels::PROMOTION) == Some(&json!("2"));
+        let facts = seen
+            .all("ControllerRevision")
+            .any(|object| label(object, labels::REVISION) == v2 && promoted(object));
+        let pods = seen.web_pods("shop").len() == 3 && seen.ready_pods("shop", &v2).len() == 3;
+        (facts && pods && seen.all("Job").next().is_none()).then_some(())
+    };
+    space.wait("the end of all that follows", PATIENCE, done).await?;
+    let revision = space.record().look(v2).context("no v2")?;
+    let pods = space.record().look(|seen| fixtures::migrated_first(seen, "shop", &revision))?;
+    ensure!(pods == 1, "{pods} migration pods of v2");
+    let end = End {
+        effects: effects(&audit.of_operator(start)?, space.name()),
+        objects: space.record().look(|seen| objects(seen, space.name())),
+    };
+    ENDS.lock().unwrap_or_else(PoisonError::into_inner).insert(name, end);
+    Ok(())
+}
+
+/// What there is in the end, without what differs from one namespace or one moment to another.
+fn objects(seen: &Seen, namespace: &str) -> BTreeMap<String, String> {
+    let mut objects = BTreeMap::new();
+    for kind in ["Deployment", "Service", "ControllerRevision", "Job"] {
+        for object in seen.all(kind) {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            let fact = |key: &str| object["metadata"]["annotations"].get(key).cloned();
+            let rest = json!({
+                "replicas": object.pointer("/spec/replicas"),
+                "template": object.pointer("/spec/template"),
+                "selector": object.pointer("/spec/selector"),
+                "facts": [fact(labels::ATTEMPT), fact(labels::OUTCOME), fact(labels::PROMOTION)],
+                "migrated": fact(labels::MIGRATED).is_some(),
+            });
+            objects.insert(format!("{kind}/{name}"), rest);
+        }
+    }
+    if let Some(status) = seen.status("shop") {
+        let history: Vec<_> =
+            status.history.iter().map(|e| json!([e.revision, e.attempt, e.outcome, e.reason])).collect();
+        let rest = json!({
+            "stable": status.stable, "previous": status.previous, "attempt": status.attempt,
+            "promotion": status.promotion, "candidate": status.candidate, "migration": status.migration,
+            "phase": status.phase, "message": status.message, "history": history,
+        });
+        objects.insert("status".to_owned(), rest);
+    }
+    // Pods are told their namespace, as part of names in the cluster's DNS.
+    objects.into_iter().map(|(name, object)| (name, object.to_string().replace(namespace, "here"))).collect()
+}
+
+async fn left_alone(space: Arc<Space>) -> Result<()> {
+    rollout(space, "left_alone", &[]).await
+}
+
+async fn killed_at_the_apply(space: Arc<Space>) -> Result<()> {
+    rollout(space, "killed_at_the_apply", &[|_| true]).await
+}
+
+async fn killed_when_the_candidate_is_chosen(space: Arc<Space>) -> Result<()> {
+    rollout(space, "killed_when_the_candidate_is_chosen", &[CANDIDATE]).await
+}
+
+async fn killed_when_the_revision_is_stored(space: Arc<Space>) -> Result<()> {
+    rollout(space, "killed_when_the_revision_is_stored", &[STORED]).await
+}
+
+async fn killed_when_the_job_is_made(space: Arc<Space>) -> Result<()> {
+    rollout(space, "killed_when_the_job_is_made", &[JOB]).await
+}
+
+async fn killed_when_the_migration_has_succeeded(space: Arc<Space>) -> Result<()> {
+    rollout(space, "killed_when_the_migration_has_succeeded", &[SUCCEEDED]).await
+}
+
+async fn killed_when_the_migration_is_recorded(space: Arc<Space>) -> Result<()> {
+    rollout(space, "killed_when_the_migration_is_recorded", &[RECORDED]).await
+}
+
+async fn killed_when_the_deployment_is_made(space: Arc<Space>) -> Result<()> {
+    rollout(space, "killed_when_the_deployment_is_made", &[DEPLOYED]).await
+}
+
+async fn killed_when_the_first_pod_is_ready(space: Arc<Space>) -> Result<()> {
+    rollout(space, "killed_when_the_first_pod_is_ready", &[READY]).await
+}
+
+async fn killed_when_the_old_are_scaled_down(space: Arc<Space>) -> Result<()> {
+    rollout(space, "killed_when_the_old_are_scaled_down", &[LOWERED]).await
+}
+
+async fn killed_when_promoted(space: Arc<Space>) -> Result<()> {
+    rollout(space, "killed_when_promoted", &[PROMOTED]).await
+}
+
+async fn killed_at_every_moment(space: Arc<Space>) -> Result<()> {
+    let moments = [CANDIDATE, STORED, RECORDED, DEPLOYED, READY, LOWERED, PROMOTED];
+    rollout(space, "killed_at_every_moment", &moments).await
+}

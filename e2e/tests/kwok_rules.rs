@@ -1,0 +1,198 @@
+//! Every validation rule of the resource, on a real API server, within its cost budget.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::harness::{Lab, Space};
+use serde_json::Value;
+
+/// Specs that are refused, and words of the refusal.
+const REFUSED: &[(&str, &str)] = &[
+    ("hosts: ['*.example.com']", "hosts[0] must not be a wildcard"),
+    ("strategy: {progressDeadline: 5m}", "strategy.progressDeadline must be longer"),
+    ("health: {startup: {failureThreshold: 120}}", "strategy.progressDeadline must be longer"),
+    ("strategy: {rolling: {maxSurge: 0}}", "must not both be zero"),
+    ("strategy: {rolling: {maxSurge: 0%, maxUnavailable: 0%}}", "must not both be zero"),
+    ("strategy: {rolling: {maxSurge: 0, maxUnavailable: 0%}}", "must not both be zero"),
+    ("env: [{name: RELEASE_NAME, value: a}]", "env must not set RELEASE_NAME"),
+    ("env: [{name: RELEASE_VSN, value: a}]", "env must not set RELEASE_NAME"),
+    ("env: [{name: PHOENIX_REVISION, value: a}]", "env must not set PHOENIX_REVISION"),
+    ("env: [{name: PHOENIX_HEADLESS_SERVICE, value: a}]", "env must not set PHOENIX_REVISION"),
+    ("env: [{name: PHOENIX_CLUSTER_SELECTOR, value: a}]", "env must not set PHOENIX_REVISION"),
+    ("migrations: {env: [{name: RELEASE_NAME, value: a}]}", "migrations.env must not set"),
+    ("migrations: {env: [{name: PHOENIX_REVISION, value: a}]}", "migrations.env must not set"),
+    ("podMetadata: {labels: {phoenix-operator.dev/app: a}}", "podMetadata.labels must not hold"),
+    ("podMetadata: {labels: {app.kubernetes.io/managed-by: a}}", "podMetadata.labels must not hold"),
+    ("podMetadata: {annotations: {phoenix-operator.dev/x: a}}", "podMetadata.annotations must not"),
+    (
+        "traffic: {service: {annotations: {phoenix-operator.dev/x: a}}}",
+        "traffic.service.annotations must not begin",
+    ),
+    ("extraPorts: [{name: a, port: 4000}]", "extraPorts must not repeat port"),
+    ("extraPorts: [{name: a, port: 1}, {name: b, port: 1}]", "must not use a port number twice"),
+    ("extraPorts: [{name: a, port: 4369}]", "extraPorts must not take 4369"),
+    ("extraPorts: [{name: a, port: 4375}]", "extraPorts must not take 4369"),
+    ("extraPorts: [{name: http, port: 1}]", "extraPorts must not be named"),
+    ("extraPorts: [{name: dist-4370, port: 1}]", "extraPorts must not be named"),
+    ("extraPorts: [{name: a, port: 80}]", "extraPorts must not take traffic.service.port"),
+    ("port: 4370", "port must not be 4369"),
+    ("clustering: {distributionPorts: {min: 4380, max: 4380}}", "min must be below max"),
+    ("clustering: {distributionPorts: {min: 5000, max: 5064}}", "at most 64 ports"),
+    ("clustering: {distributionPorts: {min: 4360, max: 4372}}", "must not hold 4369"),
+    ("volumes: [{name: a, mountPath: /a, readOnly: true}]", "exactly one of emptyDir"),
+    ("volumes: [{name: a, mountPath: /a, emptyDir: {}, secret: {secretName: a}}]", "exactly one of emptyDir"),
+    (
+        "volumes: [{name: a, mountPath: /a, projected: {sources: [{}]}}]",
+        "exactly one of secret and configMap",
+    ),
+    ("volumes: [{name: a, mountPath: /a, emptyDir: {}, subPath: /b}]", "subPath must be relative"),
+    ("volumes: [{name: a, mountPath: /a, emptyDir: {}, subPath: b/../c}]", "subPath must be relative"),
+    ("volumes: [{name: tmp, mountPath: /a, emptyDir: {}}]", "must not be named tmp"),
+    (
+        "volumes: [{name: a, mountPath: /a, emptyDir: {}}, {name: b, mountPath: /a, emptyDir: {}}]",
+        "must not use a mountPath twice",
+    ),
+    ("shutdown: {grace: 10s}", "shutdown.grace must be longer"),
+    ("shutdown: {endpointLag: 2m}", "shutdown.grace must be longer"),
+    ("health: {readiness: {period: 0s}}", "period must be at least 1s"),
+    ("health: {liveness: {period: 0s}}", "period must be at least 1s"),
+    ("health: {startup: {period: 0s}}", "period must be at least 1s"),
+    ("health: {readiness: {timeout: 0s}}", "timeout must be at least 1s"),
+    ("health: {liveness: {timeout: 0s}}", "timeout must be at least 1s"),
+    ("health: {startup: {timeout: 0s}}", "timeout must be at least 1s"),
+    ("migrations: {timeout: 0s}", "migrations.timeout must be at least 1s"),
+    ("security: {runAsUser: 0}", "security.runAsUser must not be 0"),
+];
+
+/// Specs close to those that are accepted.
+const ACCEPTED: &[&str] = &[
+    "hosts: []",
+    "hosts: [shop.example.com, '*.shop.example.com']",
+    "strategy: {progressDeadline: 5m1s}",
+    "health: {startup: {failureThreshold: 120}}, strategy: {progressDeadline: 1h30m}",
+    "strategy: {rolling: {maxSurge: 0, maxUnavailable: 1}}",
+    "strategy: {rolling: {maxUnavailable: 50%}}",
+    "replicas: 0",
+    "replicas: 500, strategy: {rolling: {maxSurge: 1}}",
+    "env: [{name: RELEASE_COOKIE, value: a}, {name: PORT, value: a}, {name: POD_IP, value: a}]",
+    "podMetadata: {labels: {team: a}, annotations: {b: c}}",
+    "extraPorts: [{name: a, port: 80, expose: None}]",
+    "extraPorts: [{name: metrics, port: 9568}, {name: grpc, port: 50051, expose: None}]",
+    "port: 4370, clustering: {mode: Disabled}",
+    "clustering: {distributionPorts: {min: 9100, max: 9110}}",
+    "volumes: [{name: a, mountPath: /a, projected: {sources: [{secret: {name: a}}]}}]",
+    "volumes: [{name: a, mountPath: /a, emptyDir: {}, subPath: b/c..d}]",
+    "volumes: [{name: mine, mountPath: /tmp, emptyDir: {}}]",
+    "replicas: 1, volumes: [{name: a, mountPath: /a, persistentVolumeClaim: {claimName: a}}]",
+    "shutdown: {endpointLag: 0s, grace: 1s}",
+    "security: {profile: Baseline, runAsUser: 0}",
+    "secrets: {onDelete: Delete}",
+];
+
+/// Names, and whether they are accepted.
+const NAMES: &[(&str, bool)] = &[
+    ("shop", true),
+    ("a", true),
+    ("shop-2", true),
+    ("2shop", false),
+    ("shop.eu", false),
+    ("a23456789-123456789-123456789-123456789x", true),
+    ("a23456789-123456789-123456789-123456789xy", false),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_rule_is_enforced() -> Result<()> {
+    let lab = Lab::fake().await?;
+    let space = lab.space("rules").await?;
+    let mut said = BTreeSet::new();
+    for (spec, because) in REFUSED {
+        let refusal = ask(&space, "shop", spec, true).await?.with_context(|| format!("accepted: {spec}"))?;
+        ensure!(refusal.contains(because), "{spec}: {refusal}");
+        said.insert(refusal);
+    }
+    for spec in ACCEPTED {
+        ensure!(ask(&space, "shop", spec, true).await?.is_none(), "refused: {spec}");
+    }
+    for (name, fine) in NAMES {
+        let refusal = ask(&space, name, "port: 4000", true).await?;
+        ensure!(refusal.is_none() == *fine, "{name}: {refusal:?}");
+        said.extend(refusal);
+    }
+
+    // Between two versions of one app.
+    for (first, then) in [("Retain", "Delete"), ("Delete", "Retain")] {
+        let name = first.to_lowercase();
+        ask(&space, &name, &format!("secrets: {{onDelete: {first}}}"), false).await?;
+        let patch = format!(r#"{{"spec":{{"secrets":{{"onDelete":"{then}"}}}}}}"#);
+        let patched =
+            space.kubectl(&["patch", "phoenixapp", &name, "--type=merge", "-p", &patch], None).await;
+        let refusal = format!("{:#}", patched.err().context("onDelete was changed")?);
+        ensure!(refusal.contains("secrets.onDelete cannot be changed"), "{refusal}");
+        said.insert(refusal);
+        // The rules never stand in an autoscaler's way.
+        space.kubectl(&["scale", "phoenixapp", &name, "--replicas=0"], None).await?;
+        space.kubectl(&["scale", "phoenixapp", &name, "--replicas=500"], None).await?;
+    }
+
+    let rules = rules();
+    let said: Vec<String> = said.iter().map(|refusal| words(refusal)).collect();
+    let silent: Vec<&String> =
+        rules.keys().filter(|rule| !said.iter().any(|refusal| refusal.contains(&words(rule)))).collect();
+    ensure!(silent.is_empty(), "rules that refused nothing: {silent:#?}");
+    println!(
+        "{} rules in {} places, each refused something: {} specs refused, {} accepted, {} names",
+        rules.len(),
+        rules.values().sum::<usize>(),
+        REFUSED.len() + 2,
+        ACCEPTED.len(),
+        NAMES.len()
+    );
+    Ok(())
+}
+
+/// kubectl quotes and wraps what the server says.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Asks the API server to create an app; gives back its refusal.
+async fn ask(space: &Space, name: &str, spec: &str, dry: bool) -> Result<Option<String>> {
+    let manifest = format!(
+        "{{apiVersion: phoenix-operator.dev/v1alpha1, kind: PhoenixApp, metadata: {{name: {name}}}, \
+         spec: {{image: x, {spec}}}}}"
+    );
+    let dry = if dry { "?dryRun=All" } else { "" };
+    let uri = format!("/apis/phoenix-operator.dev/v1alpha1/namespaces/{}/phoenixapps{dry}", space.name());
+    let request =
+        http::Request::post(uri).header("content-type", "application/yaml").body(manifest.into_bytes())?;
+    match space.lab().client().request::<Value>(request).await {
+        Ok(_) => Ok(None),
+        Err(kube::Error::Api(status)) => {
+            // A rule's refusal, not a misspelt field.
+            ensure!(status.code == 422, "{spec}: {}", status.message);
+            Ok(Some(status.message.clone()))
+        }
+        Err(error) => Err(error).context("asking the API server"),
+    }
+}
+
+/// The message of every rule in the schema, and in how many places it stands.
+fn rules() -> BTreeMap<String, usize> {
+    fn collect(schema: &Value, messages: &mut BTreeMap<String, usize>) {
+        match schema {
+            Value::Object(object) => {
+                let rules = object.get("x-kubernetes-validations").and_then(Value::as_array);
+                for rule in rules.into_iter().flatten() {
+                    let message = rule["message"].as_str().unwrap_or_default();
+                    *messages.entry(message.to_owned()).or_default() += 1;
+                }
+                object.values().for_each(|value| collect(value, messages));
+            }
+            Value::Array(items) => items.iter().for_each(|value| collect(value, messages)),
+            _ => {}
+        }
+    }
+    let mut messages = BTreeMap::new();
+    collect(phoenix_operator::api::schema::root(), &mut messages);
+    messages
+}

@@ -1,0 +1,143 @@
+//! Keys of labels and annotations, and the sets that select pods.
+//!
+//! The app's own labels are never copied onto a child: a GitOps tool tracks what it applied by them.
+
+use std::collections::BTreeMap;
+
+use super::names::{AppName, RevisionName};
+
+/// Prefix of every key the operator owns.
+pub const PREFIX: &str = "phoenix-operator.dev/";
+/// Label: who manages the object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Its value.
+pub const OPERATOR: &str = "phoenix-operator";
+/// Label: the app an object belongs to. Not on migrations.
+pub const APP: &str = "phoenix-operator.dev/app";
+/// Label: which part of the app a pod is.
+pub const COMPONENT: &str = "phoenix-operator.dev/component";
+/// Value of [`COMPONENT`] for pods that serve requests.
+pub const WEB: &str = "web";
+/// Label: the revision an object belongs to.
+pub const REVISION: &str = "phoenix-operator.dev/revision";
+/// Label: the Erlang cluster a pod belongs to.
+pub const CLUSTER: &str = "phoenix-operator.dev/cluster";
+/// Label: the app for which a Job or its pod migrates.
+pub const MIGRATION: &str = "phoenix-operator.dev/migration";
+
+/// Annotation of the app: a person's command.
+pub const COMMAND: &str = "phoenix-operator.dev/command";
+/// Annotation of a `ControllerRevision`: when its migration succeeded.
+pub const MIGRATED: &str = "phoenix-operator.dev/migrated";
+/// Annotation of a `ControllerRevision`: how its last attempt ended.
+pub const OUTCOME: &str = "phoenix-operator.dev/outcome";
+/// Annotation of a `ControllerRevision`, a Job: the attempt.
+pub const ATTEMPT: &str = "phoenix-operator.dev/attempt";
+/// Annotation of a `ControllerRevision`: its promotion number; the highest is the stable one.
+pub const PROMOTION: &str = "phoenix-operator.dev/promotion";
+/// Annotation of a pod template: when a restart was asked for.
+pub const RESTARTED_AT: &str = "phoenix-operator.dev/restarted-at";
+/// Annotation of a `ControllerRevision`: hash of what its migration depends on.
+pub const MIGRATION_KEY: &str = "phoenix-operator.dev/migration-key";
+
+fn owned(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Labels of a child that belongs to the app as a whole.
+pub fn of_app(app: &AppName) -> BTreeMap<String, String> {
+    owned(&[(MANAGED_BY, OPERATOR), (APP, app.as_str())])
+}
+
+/// Labels of a child that belongs to one revision.
+pub fn of_revision(app: &AppName, revision: &RevisionName) -> BTreeMap<String, String> {
+    owned(&[(MANAGED_BY, OPERATOR), (APP, app.as_str()), (REVISION, revision.as_str())])
+}
+
+/// Labels of a pod that serves requests; `cluster` is the id of its Erlang cluster.
+pub fn of_web_pod(app: &AppName, revision: &RevisionName, cluster: &str) -> BTreeMap<String, String> {
+    owned(&[
+        (MANAGED_BY, OPERATOR),
+        (APP, app.as_str()),
+        (COMPONENT, WEB),
+        (REVISION, revision.as_str()),
+        (CLUSTER, cluster),
+    ])
+}
+
+/// Labels of a migration Job and its pod: matched by no Service and no libcluster selector.
+pub fn of_migration(app: &AppName, revision: &RevisionName) -> BTreeMap<String, String> {
+    owned(&[(MANAGED_BY, OPERATOR), (MIGRATION, app.as_str()), (REVISION, revision.as_str())])
+}
+
+/// Selects the pods of every revision that serve requests.
+pub fn select_web(app: &AppName) -> BTreeMap<String, String> {
+    owned(&[(APP, app.as_str()), (COMPONENT, WEB)])
+}
+
+/// Selects the pods of one revision that serve requests. Frozen: a Deployment's selector cannot be changed.
+pub fn select_revision(app: &AppName, revision: &RevisionName) -> BTreeMap<String, String> {
+    owned(&[(APP, app.as_str()), (COMPONENT, WEB), (REVISION, revision.as_str())])
+}
+
+/// Selects the pods of one Erlang cluster.
+pub fn select_cluster(app: &AppName, cluster: &str) -> BTreeMap<String, String> {
+    owned(&[(APP, app.as_str()), (CLUSTER, cluster)])
+}
+
+/// A selector as `status.selector` and libcluster want it: `a=b,c=d`.
+pub fn to_text(selector: &BTreeMap<String, String>) -> String {
+    selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn matches(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+        selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+
+    #[test]
+    fn web_pods_are_selected_and_migrations_are_not() {
+        let app = "shop".parse().unwrap();
+        let revision = "7f3a9c1d2e".parse().unwrap();
+        let pod = of_web_pod(&app, &revision, "shop");
+        let migration = of_migration(&app, &revision);
+        for selector in [select_web(&app), select_revision(&app, &revision), select_cluster(&app, "shop")] {
+            assert!(matches(&selector, &pod), "{selector:?}");
+            assert!(!matches(&selector, &migration), "{selector:?}");
+        }
+        assert!(!migration.contains_key(APP) && !migration.contains_key(CLUSTER));
+    }
+
+    #[test]
+    fn every_key_but_managed_by_has_the_prefix() {
+        for key in [
+            APP,
+            COMPONENT,
+            REVISION,
+            CLUSTER,
+            MIGRATION,
+            COMMAND,
+            MIGRATED,
+            OUTCOME,
+            ATTEMPT,
+            PROMOTION,
+            RESTARTED_AT,
+            MIGRATION_KEY,
+        ] {
+            assert!(key.starts_with(PREFIX), "{key}");
+        }
+    }
+
+    #[test]
+    fn selectors_read_as_text() {
+        assert_eq!(
+            to_text(&select_web(&"shop".parse().unwrap())),
+            "phoenix-operator.dev/app=shop,phoenix-operator.dev/component=web"
+        );
+    }
+}

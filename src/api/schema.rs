@@ -1,0 +1,163 @@
+//! The CustomResourceDefinition, and its defaults outside an API server.
+
+use std::sync::LazyLock;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use super::PhoenixApp;
+
+/// Places in the schema where types of Kubernetes itself are embedded. Their descriptions are a third of a
+/// megabyte's way to a CRD too big for `kubectl apply`, and are found in Kubernetes' own reference.
+const FOREIGN: [&str; 7] = [
+    "/properties/spec/properties/env/items",
+    "/properties/spec/properties/envFrom/items",
+    "/properties/spec/properties/resources",
+    "/properties/spec/properties/tolerations/items",
+    "/properties/spec/properties/migrations/properties/env/items",
+    "/properties/spec/properties/migrations/properties/resources",
+    "/properties/status/properties/conditions/items",
+];
+
+const ROOT: &str = "/spec/versions/0/schema/openAPIV3Schema";
+
+static CRD: LazyLock<Value> = LazyLock::new(build);
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| CRD.pointer(ROOT).cloned().unwrap_or_default());
+
+/// The CustomResourceDefinition as JSON.
+pub fn crd() -> &'static Value {
+    &CRD
+}
+
+/// The schema of a whole `PhoenixApp`.
+pub fn root() -> &'static Value {
+    &SCHEMA
+}
+
+/// The schema of `.spec`.
+pub fn spec() -> &'static Value {
+    SCHEMA.pointer("/properties/spec").unwrap_or(&Value::Null)
+}
+
+/// The CustomResourceDefinition as it is checked in and shipped.
+///
+/// # Errors
+/// When the generated schema is not one Kubernetes' types can hold, which a test rules out.
+pub fn typed_crd() -> Result<CustomResourceDefinition, serde_json::Error> {
+    serde_json::from_value(CRD.clone())
+}
+
+fn build() -> Value {
+    let mut crd = serde_json::to_value(PhoenixApp::crd()).unwrap_or_default();
+    if let Some(root) = crd.pointer_mut(ROOT) {
+        for place in FOREIGN {
+            if let Some(schema) = root.pointer_mut(place) {
+                // the field's own words stay, where the type stands in the field's place
+                let own = schema.get("description").cloned().filter(|_| !place.ends_with("items"));
+                strip_descriptions(schema);
+                if let (Some(own), Some(schema)) = (own, schema.as_object_mut()) {
+                    schema.insert("description".to_owned(), own);
+                }
+            }
+        }
+        if let Some(status) = root.pointer_mut("/properties/status").and_then(Value::as_object_mut) {
+            // readers of kstatus see InProgress, not Current, until the operator has looked
+            status.insert("default".to_owned(), json!({ "observedGeneration": -1 }));
+            status.remove("nullable");
+        }
+        if let Some(conditions) =
+            root.pointer_mut("/properties/status/properties/conditions").and_then(Value::as_object_mut)
+        {
+            conditions.insert("x-kubernetes-list-type".to_owned(), json!("map"));
+            conditions.insert("x-kubernetes-list-map-keys".to_owned(), json!(["type"]));
+        }
+    }
+    crd
+}
+
+/// Removes descriptions, but no property that is named `description`.
+fn strip_descriptions(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else { return };
+    object.remove("description");
+    for (key, value) in object {
+        match (key.as_str(), value) {
+            ("properties", Value::Object(properties)) => properties.values_mut().for_each(strip_descriptions),
+            ("items" | "additionalProperties" | "not", schema) => strip_descriptions(schema),
+            ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => {
+                schemas.iter_mut().for_each(strip_descriptions);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A schema for any object, kept as it is.
+pub(super) fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// Fills in defaults as the API server does on every read and write.
+///
+/// <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#defaulting>
+pub fn apply_defaults(value: &mut Value, schema: &Value) {
+    match value {
+        Value::Object(object) => {
+            for (name, property) in properties(schema) {
+                if let Some(default) = property.get("default") {
+                    let nullable = property.get("nullable").and_then(Value::as_bool).unwrap_or(false);
+                    if object.get(name).is_none_or(|value| value.is_null() && !nullable) {
+                        object.insert(name.clone(), default.clone());
+                    }
+                }
+                if let Some(value) = object.get_mut(name) {
+                    apply_defaults(value, property);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.get("items") {
+                for item in items {
+                    apply_defaults(item, schema);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Takes away every field whose value is its default: the opposite of [`apply_defaults`].
+///
+/// What remains is what the user set to something else, so a field that a newer version adds, with a default that
+/// the API server then writes into every object, changes nothing here.
+pub fn remove_defaults(value: &mut Value, schema: &Value) {
+    match value {
+        Value::Object(object) => {
+            for (name, property) in properties(schema) {
+                let Some(value) = object.get_mut(name) else { continue };
+                remove_defaults(value, property);
+                if let Some(default) = property.get("default") {
+                    let mut default = default.clone();
+                    remove_defaults(&mut default, property);
+                    if *value == default {
+                        object.remove(name);
+                    }
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.get("items") {
+                for item in items {
+                    remove_defaults(item, schema);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::iter)
+}

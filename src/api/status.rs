@@ -1,0 +1,292 @@
+//! The status of a `PhoenixApp`: what readers see, and the few durable facts that cannot be recomputed.
+//!
+//! Durable facts (`stable`, `candidate`, `attempt`, `migration`, ...) are written before the first write that
+//! follows from them, so that an operator killed at any moment goes on where it stopped.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::StrategyKind;
+
+/// Observed state of the app.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PhoenixAppStatus {
+    /// The `metadata.generation` this status speaks of; -1 until the operator has seen the app.
+    #[serde(default = "unseen")]
+    pub observed_generation: i64,
+    /// Where the app stands, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// One sentence: what is waited for, since when, and what is wrong with the worst pod.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Pods that exist, not counting those that are going. Read by the scale subresource.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Pods that receive requests through the active Service.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Label selector of the active Service, as text. Read by autoscalers.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+    /// Conditional defaults as they are in force for the newest revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<EffectiveStatus>,
+    /// The revision last promoted. A failed rollout returns to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<String>,
+    /// The revision that was stable before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+    /// Counts promotions; the revision with the highest number is the stable one.
+    #[serde(default)]
+    pub promotion: i64,
+    /// The revision that is to become stable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Candidate>,
+    /// Counts rollouts of this app; never reused.
+    #[serde(default)]
+    pub attempt: i64,
+    /// The revision for which the generated Secret was last known to exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets_for: Option<String>,
+    /// The migration of the current attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<MigrationStatus>,
+    /// The command last answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_command: Option<LastCommand>,
+    /// The last ten finished rollouts, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryEntry>,
+    /// `Ready`, `Reconciling`, `Stalled`, `Available`, and one per gate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+const fn unseen() -> i64 {
+    -1
+}
+
+impl Default for PhoenixAppStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: unseen(),
+            phase: None,
+            message: String::new(),
+            replicas: 0,
+            ready_replicas: 0,
+            selector: String::new(),
+            effective: None,
+            stable: None,
+            previous: None,
+            promotion: 0,
+            candidate: None,
+            attempt: 0,
+            secrets_for: None,
+            migration: None,
+            last_command: None,
+            history: Vec::new(),
+            conditions: Vec::new(),
+        }
+    }
+}
+
+/// Where the app stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// The candidate's migration runs, or waits to run.
+    Migrating,
+    /// The candidate's pods replace the older ones.
+    RollingOut,
+    /// Pods of the stable revision replace those of a failed or withdrawn candidate.
+    RollingBack,
+    /// The wanted pods serve.
+    Healthy,
+    /// The stable revision serves below its wanted size.
+    Degraded,
+    /// The rollout failed; the stable revision serves.
+    Failed,
+    /// A person ended the rollout; the stable revision serves.
+    Aborted,
+    /// The app cannot go on until something is cured; the message names it.
+    Blocked,
+    /// `spec.suspend` is true: nothing is written but the status.
+    Suspended,
+}
+
+impl Phase {
+    /// Every phase, for metrics that must name all.
+    pub const ALL: [Self; 9] = [
+        Self::Migrating,
+        Self::RollingOut,
+        Self::RollingBack,
+        Self::Healthy,
+        Self::Degraded,
+        Self::Failed,
+        Self::Aborted,
+        Self::Blocked,
+        Self::Suspended,
+    ];
+}
+
+/// Conditional defaults in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveStatus {
+    /// `Job`, `Entrypoint` or `Disabled`.
+    pub migrations_mode: String,
+    /// `Shared`.
+    pub isolation: String,
+    /// Numeric user of the containers; absent: the image's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_as_user: Option<i64>,
+}
+
+/// A rollout under way, or one that failed and has not been replaced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    /// Name of the revision.
+    pub revision: String,
+    /// Which attempt of the app this is.
+    pub attempt: i64,
+    /// The strategy, frozen for this attempt.
+    pub strategy: StrategyKind,
+    /// When the attempt began.
+    pub started_at: Time,
+    /// Set once the attempt ended without promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// The progress clock; absent until the first pods are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// Why an attempt ended, and whether the return to the stable revision is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// Failed by itself, or aborted by a person.
+    pub outcome: Outcome,
+    /// A word for machines, such as `MigrationFailed`.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    /// All traffic and pods are back on the stable revision.
+    #[serde(default)]
+    pub returned: bool,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Outcome {
+    /// Became the stable revision.
+    Promoted,
+    /// A gate failed.
+    Failed,
+    /// A person ended it.
+    Aborted,
+    /// A newer spec took its place.
+    Superseded,
+}
+
+/// Clock of the progress deadline. It starts anew when more candidate pods are available than ever before in
+/// this attempt, and stands still while nothing can progress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Most pods that were available at once in this attempt.
+    pub available: i32,
+    /// Seconds counted before `since`.
+    pub elapsed_seconds: i64,
+    /// Since when the clock runs; absent while it stands still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+/// The migration Job of an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationStatus {
+    /// The attempt it belongs to.
+    pub attempt: i64,
+    /// How it stands.
+    pub state: MigrationState,
+    /// A word for machines, such as `BackoffLimitExceeded`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// A sentence for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Exit code of the last failed pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The end of the last failed pod's log, at most 2,048 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log_tail: String,
+    /// How often the Job was replaced within this attempt.
+    #[serde(default)]
+    pub retries: i32,
+    /// When the next Job starts, while nothing has ever been stable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
+}
+
+/// How a migration stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum MigrationState {
+    /// It failed; its Job and pod are being removed.
+    Ending,
+    /// It failed and its pod is gone; it is tried again at `retryAt`.
+    WaitingToRetry,
+    /// It failed and its pod is gone.
+    Failed,
+}
+
+/// A command from the annotation, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastCommand {
+    /// The annotation's value as it was given.
+    pub text: String,
+    /// Accepted, Ignored (stale: it names another revision or attempt) or Refused.
+    pub answer: CommandAnswer,
+    /// Why, and what to do.
+    pub message: String,
+    /// Counts accepted commands.
+    #[serde(default)]
+    pub n: i64,
+}
+
+/// The answer to a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum CommandAnswer {
+    /// It takes effect.
+    Accepted,
+    /// It names another revision or attempt than the current one.
+    Ignored,
+    /// It cannot be carried out.
+    Refused,
+}
+
+/// A finished rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// The revision rolled out.
+    pub revision: String,
+    /// The attempt.
+    pub attempt: i64,
+    /// When it began.
+    pub started_at: Time,
+    /// When it ended.
+    pub ended_at: Time,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// A word for machines; empty after a promotion.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}

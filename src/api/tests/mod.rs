@@ -1,0 +1,4 @@
+mod canonical;
+mod crd;
+mod rules;
+mod validated;

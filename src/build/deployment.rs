@@ -1,0 +1,74 @@
+//! The Deployment of a revision.
+
+use k8s_openapi::{
+    api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
+};
+
+use super::{Revision, metadata, revision::identity, seconds};
+use crate::api::{StrategyKind, ValidatedApp, labels, names};
+
+/// The Deployment of a revision, from its stored template.
+///
+/// Its own strategy only ever acts on a restart, which sets an annotation of the template: `restarted_at`, when one
+/// was asked for through the operator, stays part of every later apply.
+pub fn deployment(
+    app: &ValidatedApp,
+    revision: &Revision,
+    replicas: u32,
+    restarted_at: Option<&str>,
+) -> Deployment {
+    let mut template = revision.pod_template.clone();
+    if let Some(restarted_at) = restarted_at {
+        template
+            .metadata
+            .get_or_insert_with(ObjectMeta::default)
+            .annotations
+            .get_or_insert_default()
+            .insert(labels::RESTARTED_AT.to_owned(), restarted_at.to_owned());
+    }
+    let mut metadata = metadata(
+        app,
+        names::deployment(&app.name, &revision.name),
+        labels::of_revision(&app.name, &revision.name),
+    );
+    metadata.annotations = Some(identity(revision));
+    let min_ready = i32::try_from(seconds(app.strategy.min_ready)).unwrap_or(i32::MAX - 1);
+    Deployment {
+        metadata,
+        spec: Some(DeploymentSpec {
+            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
+            selector: LabelSelector {
+                match_labels: Some(labels::select_revision(&app.name, &revision.name)),
+                match_expressions: None,
+            },
+            template,
+            strategy: Some(strategy(app.strategy.kind)),
+            min_ready_seconds: Some(min_ready),
+            // the operator keeps the time; i32::MAX is how a Deployment says: no deadline
+            progress_deadline_seconds: Some(i32::MAX),
+            // a Deployment of ours has one template; one more for a restart
+            revision_history_limit: Some(1),
+            paused: None,
+        }),
+        status: None,
+    }
+}
+
+fn strategy(kind: StrategyKind) -> DeploymentStrategy {
+    match kind {
+        StrategyKind::Rolling => DeploymentStrategy {
+            type_: Some("RollingUpdate".to_owned()),
+            rolling_update: Some(RollingUpdateDeployment {
+                max_surge: Some(IntOrString::Int(1)),
+                max_unavailable: Some(IntOrString::Int(0)),
+            }),
+        },
+        StrategyKind::Recreate => {
+            DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! PURE: from a validated app and a revision to the objects of Kubernetes. One file per kind of child.
+//!
+//! Nothing here can fail: what could go wrong was refused by [`ValidatedApp`]. Pod templates are rendered once, by
+//! [`render`], and stored in the revision; an operator upgrade therefore restarts no pod.
+
+mod defaults;
+mod deployment;
+mod disruption_budget;
+pub mod drift;
+mod env;
+mod job;
+mod pod;
+mod probes;
+mod revision;
+mod secret;
+mod service;
+mod service_account;
+mod volumes;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{ControllerRevision, Deployment},
+        batch::v1::Job,
+        core::v1::{ConfigMap, Secret, Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::Resource;
+
+use crate::api::{PhoenixApp, ValidatedApp};
+
+pub use defaults::defaults_config_map;
+pub use deployment::deployment;
+pub use disruption_budget::pod_disruption_budget;
+pub use env::overridden_env;
+pub use job::migration_job;
+pub use revision::{Effective, Revision, RevisionError, controller_revision, render};
+pub use secret::generated_secret;
+pub use service::{ServiceSelector, active_service, headless_service};
+pub use service_account::service_account;
+
+/// Facts about the cluster that the operator is told at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The domain of the cluster's DNS.
+    pub cluster_domain: String,
+}
+
+impl Default for Settings {
+    /// `cluster.local`, which kubeadm and most distributions use.
+    fn default() -> Self {
+        Self { cluster_domain: "cluster.local".to_owned() }
+    }
+}
+
+/// Every child of an app in one revision. Take it apart without `..`: a forgotten child then does not compile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Children {
+    /// The identity of the pods.
+    pub service_account: ServiceAccount,
+    /// `SECRET_KEY_BASE` and the cookie; made once, never changed.
+    pub generated_secret: Secret,
+    /// The revision.
+    pub controller_revision: ControllerRevision,
+    /// Weak defaults of the environment.
+    pub defaults: ConfigMap,
+    /// What requests go through.
+    pub active_service: Service,
+    /// What nodes find each other by.
+    pub headless_service: Service,
+    /// The migration, when a Job runs it.
+    pub migration_job: Option<Job>,
+    /// The pods.
+    pub deployment: Deployment,
+    /// What node drains must leave.
+    pub pod_disruption_budget: Option<PodDisruptionBudget>,
+}
+
+/// Every child of an app whose only revision is this, in its first attempt: what `render` prints.
+pub fn children(app: &ValidatedApp, revision: &Revision, random: &mut dyn FnMut(&mut [u8])) -> Children {
+    let selector = ServiceSelector::Only(revision.name.clone());
+    Children {
+        service_account: service_account(app),
+        generated_secret: generated_secret(app, random),
+        controller_revision: controller_revision(app, revision, 1),
+        defaults: defaults_config_map(app, revision),
+        active_service: active_service(app, &selector),
+        headless_service: headless_service(app),
+        migration_job: migration_job(app, revision, 1),
+        deployment: deployment(app, revision, app.replicas, None),
+        pod_disruption_budget: pod_disruption_budget(app, &selector),
+    }
+}
+
+/// Makes the garbage collector delete a child with its app, and names the app as the child's only controller.
+pub fn owner_reference(app: &ValidatedApp) -> OwnerReference {
+    OwnerReference {
+        api_version: PhoenixApp::api_version(&()).into_owned(),
+        kind: PhoenixApp::kind(&()).into_owned(),
+        name: app.name.to_string(),
+        uid: app.uid.to_string(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// Metadata of a child.
+fn metadata(app: &ValidatedApp, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(app.namespace.to_string()),
+        labels: Some(labels),
+        owner_references: Some(vec![owner_reference(app)]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Seconds as Kubernetes' fields want them.
+fn seconds(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A list or map as Kubernetes' types want it: absent when empty, so that server-side apply does not own it.
+fn unless_empty<T: IntoIterator + Default + PartialEq>(items: T) -> Option<T> {
+    (items != T::default()).then_some(items)
+}

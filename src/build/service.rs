@@ -1,0 +1,103 @@
+//! The Services: the active one, for requests, and the headless one, for the nodes.
+
+use k8s_openapi::{
+    api::core::v1::{Service, ServicePort, ServiceSpec},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use super::{metadata, unless_empty};
+use crate::api::{Expose, ExtraPort, RevisionName, ValidatedApp, labels, names};
+
+/// The port of epmd, Erlang's port mapper.
+pub(super) const EPMD: i32 = 4369;
+
+/// Whose pods the active Service selects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceSelector {
+    /// Those of every revision.
+    Wide,
+    /// Those of one.
+    Only(RevisionName),
+}
+
+impl ServiceSelector {
+    /// The labels to match.
+    pub fn labels(&self, app: &ValidatedApp) -> std::collections::BTreeMap<String, String> {
+        match self {
+            Self::Wide => labels::select_web(&app.name),
+            Self::Only(revision) => labels::select_revision(&app.name, revision),
+        }
+    }
+}
+
+/// The Service that requests go through.
+pub fn active_service(app: &ValidatedApp, selector: &ServiceSelector) -> Service {
+    let wanted = &app.spec.traffic.service;
+    let http = ServicePort {
+        name: Some("http".to_owned()),
+        port: wanted.port,
+        target_port: Some(IntOrString::Int(app.spec.port)),
+        protocol: Some("TCP".to_owned()),
+        ..ServicePort::default()
+    };
+    let mut metadata = metadata(app, names::active_service(&app.name), labels::of_app(&app.name));
+    metadata.annotations = unless_empty(wanted.annotations.clone());
+    Service {
+        metadata,
+        spec: Some(ServiceSpec {
+            type_: Some(wanted.kind.as_str().to_owned()),
+            selector: Some(selector.labels(app)),
+            ports: Some(std::iter::once(http).chain(extra(app, Expose::Service)).collect()),
+            // named, so that it is put right when somebody sets it: requests would go to pods that are not ready
+            publish_not_ready_addresses: Some(false),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The Service by which the nodes find each other, through DNS or through its Endpoints (which bear its labels).
+///
+/// Pods are listed before they are ready and while they end: a node that the database keeps from being ready must not
+/// lose its peers, and one that drains must hand over. One address family, that of the pods' own address: a node has
+/// one name.
+pub fn headless_service(app: &ValidatedApp) -> Service {
+    let cluster = app.name.as_str(); // the one cluster id while isolation is Shared
+    let mut labels = labels::of_app(&app.name);
+    labels.insert(labels::CLUSTER.to_owned(), cluster.to_owned());
+    let distribution = app.spec.clustering.distribution_ports;
+    let nodes = std::iter::once(("epmd".to_owned(), EPMD))
+        .chain((distribution.min..=distribution.max).map(|port| (format!("dist-{port}"), port)))
+        .map(|(name, port)| ServicePort {
+            name: Some(name),
+            port,
+            target_port: Some(IntOrString::Int(port)),
+            protocol: Some("TCP".to_owned()),
+            // meshes that guess the protocol wait for the client to speak first; here the server may
+            app_protocol: Some("tcp".to_owned()),
+            ..ServicePort::default()
+        });
+    Service {
+        metadata: metadata(app, names::headless_service(&app.name), labels),
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".to_owned()),
+            ip_family_policy: Some("SingleStack".to_owned()),
+            publish_not_ready_addresses: Some(true),
+            selector: Some(labels::select_cluster(&app.name, cluster)),
+            ports: Some(nodes.chain(extra(app, Expose::Peers)).collect()),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn extra(app: &ValidatedApp, expose: Expose) -> impl Iterator<Item = ServicePort> {
+    let port = |extra: &ExtraPort| ServicePort {
+        name: Some(extra.name.clone()),
+        port: extra.port,
+        target_port: Some(IntOrString::Int(extra.port)),
+        protocol: Some(extra.protocol.as_str().to_owned()),
+        ..ServicePort::default()
+    };
+    app.spec.extra_ports.iter().filter(move |extra| extra.expose == expose).map(port)
+}

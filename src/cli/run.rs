@@ -1,0 +1,96 @@
+//! `phoenix-operator run`: the controller.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::{
+    build::Settings,
+    controller::{self, Options},
+    telemetry::{self, LogFormat},
+};
+
+/// Look after every `PhoenixApp`, in a cluster or from outside (KUBECONFIG).
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A namespace to look after; may be repeated or a list. Absent: all.
+    #[arg(long, env = "PHOENIX_OPERATOR_NAMESPACE", value_delimiter = ',')]
+    namespace: Vec<String>,
+    /// The domain of the cluster's DNS. Absent: as in /etc/resolv.conf, else cluster.local.
+    #[arg(long, env = "PHOENIX_OPERATOR_CLUSTER_DOMAIN")]
+    cluster_domain: Option<String>,
+    /// How log lines are written.
+    #[arg(long, env = "PHOENIX_OPERATOR_LOG_FORMAT", value_enum, default_value = "json")]
+    log_format: LogFormat,
+    /// What is logged: a level, or a filter such as `info,phoenix_operator=debug`.
+    #[arg(long, env = "PHOENIX_OPERATOR_LOG_LEVEL", default_value = "info")]
+    log_level: String,
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, env = "PHOENIX_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// Apps looked after at the same time.
+    #[arg(long, env = "PHOENIX_OPERATOR_CONCURRENCY", default_value_t = 8)]
+    concurrency: usize,
+    /// Longest wait for any answer of the API server, as 10s.
+    #[arg(long, env = "PHOENIX_OPERATOR_CALL_TIMEOUT", default_value = "10s")]
+    call_timeout: crate::api::Duration,
+    /// Names this process in events. In a pod: its name.
+    #[arg(long, env = "HOSTNAME", default_value = "phoenix-operator")]
+    instance: String,
+}
+
+impl Run {
+    /// Runs until a signal to stop.
+    ///
+    /// # Errors
+    /// When there is no way to the API server, or an argument cannot be used.
+    pub fn run(self) -> anyhow::Result<()> {
+        telemetry::init(self.log_format, &self.log_level)?;
+        // A second provider linked in by a dependency would make the first TLS connection panic.
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .map_err(|_| anyhow::anyhow!("a TLS provider was installed before"))?;
+        let namespaces: BTreeSet<String> =
+            self.namespace.into_iter().filter(|name| !name.is_empty()).collect();
+        let options = Options {
+            namespaces,
+            settings: Settings { cluster_domain: self.cluster_domain.unwrap_or_else(cluster_domain) },
+            listen: self.listen,
+            concurrency: self.concurrency,
+            call_timeout: Duration::from(self.call_timeout),
+            instance: self.instance,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.context("starting the runtime")?;
+        let result = runtime.block_on(controller::run(options));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        result
+    }
+}
+
+fn cluster_domain() -> String {
+    let file = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    search_domain(&file).unwrap_or_else(|| Settings::default().cluster_domain)
+}
+
+/// The kubelet writes `search <namespace>.svc.<domain> svc.<domain> <domain> ...` into a pod's resolv.conf.
+fn search_domain(file: &str) -> Option<String> {
+    let line = file.lines().rfind(|line| line.split_whitespace().next() == Some("search"))?;
+    let domain = line.split_whitespace().find_map(|word| word.strip_prefix("svc."))?;
+    Some(domain.trim_end_matches('.').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::search_domain;
+
+    #[test]
+    fn the_domain_is_read_from_the_search_list() {
+        let file =
+            "nameserver 10.0.0.10\nsearch ops.svc.example.internal svc.example.internal example.internal\n";
+        assert_eq!(search_domain(file).unwrap(), "example.internal");
+        assert_eq!(search_domain("nameserver 1.1.1.1\nsearch lan\n"), None);
+        assert_eq!(search_domain(""), None);
+    }
+}

@@ -1,0 +1,185 @@
+//! Making and repairing one child: whose it is, who owns its fields, and what an apply leaves different.
+
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::Resource;
+use serde_json::{Value, json};
+
+use super::{Applied, Applier, Halt};
+use crate::{
+    api::labels,
+    controller::{
+        drift::{Persisting, between, hash, which},
+        errors::Verdict,
+        kind::Kind,
+        snapshot::controller,
+        writer::{Child, MANAGER},
+    },
+    plan::{Event, EventKind, Fault},
+};
+
+impl Applier<'_> {
+    /// Makes a child that is missing, or repairs it.
+    pub(super) async fn ensure<K: Child>(
+        &self,
+        observed: &[std::sync::Arc<K>],
+        desired: &K,
+        applied: &mut Applied,
+    ) -> Result<(), Halt> {
+        let name = desired.meta().name.as_deref().unwrap_or_default();
+        match self.snapshot.find(observed, name) {
+            None => self.create(desired).await,
+            Some(seen) => {
+                let version = seen.meta().resource_version.clone().unwrap_or_default();
+                self.apply(desired, &version, applied).await
+            }
+        }
+    }
+
+    pub(super) async fn apply<K: Child>(
+        &self,
+        desired: &K,
+        version: &str,
+        applied: &mut Applied,
+    ) -> Result<(), Halt> {
+        let mut made = self.writer.apply(self.key, desired, version).await?;
+        if Kind::of::<K>() == Kind::Service
+            && let Some(managed) = as_applied(made.meta())
+        {
+            made = self.own_what_was_posted(&made, managed, desired).await?;
+        }
+        let fields = between(desired, &made);
+        let which = which(desired);
+        if fields.is_empty() {
+            applied.drifts.insert(which, None);
+            return Ok(());
+        }
+        let note = format!(
+            "{} {} still differs in {} after it was applied: another program changes it; it is left so until the \
+             spec changes",
+            which.0,
+            which.1,
+            fields.join(", ")
+        );
+        applied.events.push(Event { kind: EventKind::Warning, reason: "DriftPersists", note });
+        applied.drifts.insert(which, Some(Persisting { wanted: hash(desired), fields }));
+        Ok(())
+    }
+
+    /// What a POST made belongs to an `Update`, which no apply ever takes fields from. Once, before the first apply
+    /// of a Service, its entry is turned into one of `Apply` (as client-go's csaupgrade does), and applied again.
+    async fn own_what_was_posted<K: Child>(&self, made: &K, managed: Value, desired: &K) -> Result<K, Halt> {
+        let meta = made.meta();
+        let patch = json!({"metadata": {"resourceVersion": meta.resource_version, "managedFields": managed}});
+        let name = meta.name.as_deref().unwrap_or_default();
+        let made: K = self.writer.merge(self.key, name, &patch).await?;
+        let version = made.meta().resource_version.clone().unwrap_or_default();
+        Ok(self.writer.apply(self.key, desired, &version).await?)
+    }
+
+    /// Makes a child. One that is there already is looked at.
+    pub(super) async fn create<K: Child>(&self, object: &K) -> Result<(), Halt> {
+        let error = match self.writer.create(self.key, object).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.verdict() == Verdict::Exists => error,
+            Err(error) => return Err(error.into()),
+        };
+        let name = object.meta().name.as_deref().unwrap_or_default();
+        let Some(there) = self.writer.get::<K>(self.key, name).await? else {
+            return Err(Halt::Call(Box::new(error)));
+        };
+        match self.relation(there.meta()) {
+            Relation::Leaving => {
+                Err(Halt::Wait(format!("{} {name} of an earlier app is still going", Kind::of::<K>())))
+            }
+            Relation::Foreign => Err(Halt::Fault(self.name_conflict::<K>(name))),
+            Relation::Ours if same_labels(object.meta(), there.meta()) => {
+                // The cache has yet to show it.
+                self.writer.saw(self.key, &there);
+                Err(Halt::Call(Box::new(error)))
+            }
+            Relation::Ours => {
+                // Its labels were changed, so that no watch of ours shows it.
+                let version = there.meta().resource_version.clone().unwrap_or_default();
+                self.writer.apply(self.key, object, &version).await?;
+                Ok(())
+            }
+        }
+    }
+
+    fn relation(&self, meta: &ObjectMeta) -> Relation {
+        let ours = controller(meta) == Some(self.app.uid.as_str());
+        let earlier = meta.owner_references.iter().flatten().any(|owner| {
+            owner.kind == "PhoenixApp"
+                && owner.name == self.app.name.as_str()
+                && owner.uid != self.app.uid.as_str()
+        });
+        if meta.deletion_timestamp.is_some() || (!ours && earlier) {
+            Relation::Leaving
+        } else if ours {
+            Relation::Ours
+        } else {
+            Relation::Foreign
+        }
+    }
+
+    fn name_conflict<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
+        &self,
+        name: &str,
+    ) -> Fault {
+        let (kind, namespace) = (Kind::of::<K>(), &self.key.namespace);
+        Fault {
+            reason: "NameConflict".to_owned(),
+            message: format!(
+                "{kind} {namespace}/{name} is there already and does not belong to this app; delete or rename it, \
+                 or give the app another name"
+            ),
+        }
+    }
+}
+
+enum Relation {
+    Ours,
+    Leaving,
+    Foreign,
+}
+
+/// Whether the watches of ours that show one show the other.
+fn same_labels(wanted: &ObjectMeta, there: &ObjectMeta) -> bool {
+    let label = |meta: &ObjectMeta, key: &str| meta.labels.as_ref().and_then(|all| all.get(key)).cloned();
+    [labels::APP, labels::MIGRATION, labels::REVISION]
+        .iter()
+        .all(|key| label(wanted, key) == label(there, key))
+}
+
+/// The object's `managedFields` with our entry of a POST made part of that of our applies; none when there is
+/// nothing to change, or when the kind has no field that is ever taken away.
+fn as_applied(meta: &ObjectMeta) -> Option<Value> {
+    let entries = meta.managed_fields.as_ref()?;
+    let ours = |operation: &str| {
+        entries.iter().find(|entry| {
+            entry.manager.as_deref() == Some(MANAGER)
+                && entry.operation.as_deref() == Some(operation)
+                && entry.subresource.is_none()
+        })
+    };
+    let (posted, applied) = (ours("Update")?, ours("Apply")?);
+    let mut fields = applied.fields_v1.clone()?;
+    merge(&mut fields.0, &posted.fields_v1.as_ref()?.0);
+    let mut kept = Vec::new();
+    for entry in entries.iter().filter(|entry| *entry != posted) {
+        let mut entry = entry.clone();
+        if entry == *applied {
+            entry.fields_v1 = Some(fields.clone());
+        }
+        kept.push(entry);
+    }
+    serde_json::to_value(kept).ok()
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    if let (Value::Object(into), Value::Object(from)) = (into, from) {
+        for (key, value) in from {
+            merge(into.entry(key.clone()).or_insert_with(|| json!({})), value);
+        }
+    }
+}

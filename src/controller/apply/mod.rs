@@ -1,0 +1,334 @@
+//! Carries out what was planned, one write after the other; the first that fails ends the pass.
+
+mod children;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        apps::v1::{ControllerRevision, Deployment},
+        batch::v1::Job,
+        core::v1::ConfigMap,
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    cache::AppKey,
+    drift::{Persisting, Which, marked},
+    errors::{CallError, Verdict},
+    observe::{is_migration, restarted_at, service_selector},
+    snapshot::Snapshot,
+    writer::{Child, Writer},
+};
+use crate::{
+    api::{Outcome, RevisionName, ValidatedApp, labels, names},
+    build::{self, Revision, Settings},
+    plan::{Event, EventKind, Facts, Fault, SecretPosted, Selector, Upkeep, Write},
+};
+
+/// Why a pass ended early.
+#[derive(Debug)]
+pub enum Halt {
+    /// A call failed.
+    Call(Box<CallError>),
+    /// Something stands in the way.
+    Fault(Fault),
+    /// Something has to be waited for that no watch may tell of.
+    Wait(String),
+}
+
+impl From<CallError> for Halt {
+    fn from(error: CallError) -> Self {
+        match error.verdict() {
+            Verdict::Fault(fault) => Self::Fault(fault),
+            _ => Self::Call(Box::new(error)),
+        }
+    }
+}
+
+/// What came of the writes.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The generated Secret was posted: the planner wants to know before anything else is written.
+    pub secret: Option<SecretPosted>,
+    /// Differences that our own apply left, or, without one, that it removed.
+    pub drifts: BTreeMap<Which, Option<Persisting>>,
+    /// What people should know.
+    pub events: Vec<Event>,
+}
+
+/// Carries out writes for one app.
+pub struct Applier<'a> {
+    /// Sends them.
+    pub writer: &'a Writer,
+    /// The app.
+    pub key: &'a AppKey,
+    /// The app, valid.
+    pub app: &'a ValidatedApp,
+    /// What the writes were planned from.
+    pub snapshot: &'a Snapshot,
+    /// Stored revisions.
+    pub stored: &'a BTreeMap<RevisionName, Revision>,
+    /// Facts about the cluster.
+    pub settings: &'a Settings,
+}
+
+impl Applier<'_> {
+    /// Carries the writes out in order. A post of the Secret comes first and alone, since its answer is part of what
+    /// the planner looks at.
+    pub async fn carry_out(&self, writes: &[Write], applied: &mut Applied) -> Result<(), Halt> {
+        for write in writes {
+            if let Write::PostSecret { revision } = write {
+                let created = self.post_secret().await?;
+                applied.secret = Some(SecretPosted { revision: revision.clone(), created });
+                return Ok(());
+            }
+        }
+        let mut outdated = None;
+        for (index, write) in writes.iter().enumerate() {
+            if writes[..index].contains(write) {
+                continue;
+            }
+            tracing::debug!(?write, "writing");
+            match (write, self.one(write, applied).await) {
+                (_, Ok(())) => {}
+                // Others write to these children too, as the status of a disruption budget; nothing waits for them.
+                (Write::Upkeep(_), Err(Halt::Call(error))) if error.verdict() == Verdict::Outdated => {
+                    outdated = Some(Halt::Call(error));
+                }
+                (_, Err(halt)) => return Err(halt),
+            }
+        }
+        outdated.map_or(Ok(()), Err)
+    }
+
+    async fn one(&self, write: &Write, applied: &mut Applied) -> Result<(), Halt> {
+        match write {
+            Write::PostSecret { .. } => Ok(()),
+            Write::Upkeep(child) => self.upkeep(child, applied).await,
+            Write::CreateRevision { revision } => self.create_revision(revision, applied).await,
+            Write::RebuildRevision { revision } => self.rebuild_revision(revision).await,
+            Write::Annotate { revision, facts, version } => self.annotate(revision, facts, version).await,
+            Write::CreateService { selector } => {
+                self.create(&marked(build::active_service(self.app, &service_selector(selector)))).await
+            }
+            Write::ApplyService { selector, version } => {
+                let service = marked(build::active_service(self.app, &service_selector(selector)));
+                self.apply(&service, version, applied).await
+            }
+            Write::CreateDeployment { revision, replicas } => {
+                let revision = self.revision(revision)?;
+                self.create(&build::deployment(self.app, revision, *replicas, None)).await
+            }
+            Write::ApplyDeployment { revision, replicas, version } => {
+                let revision = self.revision(revision)?;
+                let name = names::deployment(&self.app.name, &revision.name);
+                let seen = self.snapshot.find(&self.snapshot.deployments, &name);
+                let restarted = seen.and_then(|seen| restarted_at(seen));
+                let desired = build::deployment(self.app, revision, *replicas, restarted.as_deref());
+                self.apply(&desired, version, applied).await
+            }
+            Write::CreateJob { revision, attempt } => self.create_job(revision, *attempt).await,
+            Write::DeleteJob { name, uid, version } => {
+                self.settle(self.writer.delete::<Job>(self.key, name, uid, version).await)
+            }
+            Write::DeleteDeployment { revision, uid, version } => {
+                let name = names::deployment(&self.app.name, &parse(revision)?);
+                self.settle(self.writer.delete::<Deployment>(self.key, &name, uid, version).await)
+            }
+            Write::DeleteRevision { revision, uid, version } => {
+                self.delete_revision(revision, uid, version).await
+            }
+        }
+    }
+
+    async fn post_secret(&self) -> Result<bool, Halt> {
+        let mut failed = None;
+        let secret = build::generated_secret(self.app, &mut |bytes| {
+            if let Err(error) = getrandom::fill(bytes) {
+                failed = Some(error);
+            }
+        });
+        if let Some(error) = failed {
+            return Err(Halt::Wait(format!("cannot draw random bytes for the generated Secret: {error}")));
+        }
+        match self.writer.create(self.key, &secret).await {
+            Ok(_) => Ok(true),
+            // It cannot be read, and need not be: it is ours by its name, and never changes.
+            Err(error) if error.verdict() == Verdict::Exists => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn upkeep(&self, child: &Upkeep, applied: &mut Applied) -> Result<(), Halt> {
+        let snapshot = self.snapshot;
+        match child {
+            Upkeep::ServiceAccount => {
+                self.ensure(&snapshot.service_accounts, &build::service_account(self.app), applied).await
+            }
+            Upkeep::HeadlessService => {
+                self.ensure(&snapshot.services, &marked(build::headless_service(self.app)), applied).await
+            }
+            Upkeep::PodDisruptionBudget => {
+                let selected = self.selected();
+                match build::pod_disruption_budget(self.app, &service_selector(&selected)) {
+                    Some(budget) => self.ensure(&snapshot.budgets, &budget, applied).await,
+                    None => Ok(()),
+                }
+            }
+            Upkeep::NoPodDisruptionBudget => {
+                let name = names::pod_disruption_budget(&self.app.name);
+                let Some(budget) = snapshot.find(&snapshot.budgets, &name) else { return Ok(()) };
+                self.delete::<PodDisruptionBudget>(&budget.metadata).await
+            }
+            Upkeep::Defaults(revision) => {
+                let map = build::defaults_config_map(self.app, self.revision(revision)?);
+                self.ensure(&snapshot.config_maps, &map, applied).await
+            }
+        }
+    }
+
+    /// What the active Service selects at present.
+    fn selected(&self) -> Selector {
+        let service = self.snapshot.active_service();
+        let selector = service.and_then(|service| service.spec.as_ref()?.selector.as_ref());
+        let revision = selector.and_then(|selector| selector.get(labels::REVISION));
+        revision.map_or(Selector::Wide, |revision| Selector::Only(revision.clone()))
+    }
+
+    async fn create_revision(&self, name: &str, applied: &mut Applied) -> Result<(), Halt> {
+        let revision = self.render(&parse(name)?);
+        self.create(&build::controller_revision(self.app, &revision, self.next_number())).await?;
+        let overridden = build::overridden_env(self.app);
+        if !overridden.is_empty() {
+            let note =
+                format!("revision {name}: spec.env replaces what is injected: {}", overridden.join(", "));
+            applied.events.push(Event { kind: EventKind::Normal, reason: "EnvOverridden", note });
+        }
+        Ok(())
+    }
+
+    fn render(&self, name: &RevisionName) -> Revision {
+        let revision = build::render(self.app, name, self.settings);
+        // As a later version's builders might render it: to test that an upgrade restarts no pod.
+        #[cfg(feature = "changed-builder")]
+        let revision = {
+            let mut revision = revision;
+            let changed = k8s_openapi::api::core::v1::EnvVar {
+                name: "CHANGED_BUILDER".to_owned(),
+                value: Some("true".to_owned()),
+                ..Default::default()
+            };
+            for container in revision.pod_template.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
+                container.env.get_or_insert_default().push(changed.clone());
+            }
+            revision
+        };
+        revision
+    }
+
+    /// From what it left: never from the present builders, which might render it otherwise and restart its pods.
+    async fn rebuild_revision(&self, name: &str) -> Result<(), Halt> {
+        let name = parse(name)?;
+        let seen = self.snapshot.find(&self.snapshot.deployments, &names::deployment(&self.app.name, &name));
+        let defaults = self
+            .snapshot
+            .find(&self.snapshot.config_maps, &names::defaults_config_map(&self.app.name, &name));
+        let defaults: Option<&ConfigMap> = defaults.map(|map| &**map);
+        let Some(revision) = seen.and_then(|seen| Revision::from_deployment(seen, defaults)) else {
+            return Err(Halt::Fault(Fault {
+                reason: "RevisionLost".to_owned(),
+                message: format!(
+                    "the ControllerRevision of revision {name} is gone, and its Deployment does not hold what it \
+                     takes to make it anew; restore the one from a backup, or delete the other"
+                ),
+            }));
+        };
+        let mut object = build::controller_revision(self.app, &revision, self.next_number());
+        // A revision that has a Deployment has migrated.
+        let migrated = (labels::MIGRATED.to_owned(), Timestamp::now().to_string());
+        object.metadata.annotations.get_or_insert_default().extend([migrated]);
+        self.create(&object).await
+    }
+
+    fn next_number(&self) -> i64 {
+        self.snapshot.revisions.iter().map(|object| object.revision).max().unwrap_or_default() + 1
+    }
+
+    async fn annotate(&self, name: &str, facts: &Facts, version: &str) -> Result<(), Halt> {
+        let Facts { migrated, attempt, outcome, promotion } = facts;
+        let mut annotations = Map::new();
+        let mut set = |key: &str, value: String| annotations.insert(key.to_owned(), Value::String(value));
+        if *migrated == Some(true) {
+            set(labels::MIGRATED, Timestamp::now().to_string());
+        }
+        if let Some(attempt) = attempt {
+            set(labels::ATTEMPT, attempt.to_string());
+        }
+        if let Some(outcome) = outcome {
+            set(labels::OUTCOME, word(*outcome));
+        }
+        if let Some(promotion) = promotion {
+            set(labels::PROMOTION, promotion.to_string());
+        }
+        let name = names::controller_revision(&self.app.name, &parse(name)?);
+        let patch = json!({"metadata": {"resourceVersion": version, "annotations": annotations}});
+        self.writer.merge::<ControllerRevision>(self.key, &name, &patch).await?;
+        Ok(())
+    }
+
+    async fn create_job(&self, name: &str, attempt: i64) -> Result<(), Halt> {
+        let Some(job) = build::migration_job(self.app, self.revision(name)?, attempt) else { return Ok(()) };
+        // Live, not cached: at most one migration at a time, whatever made it.
+        let pods = self.writer.migration_pods(self.key).await?;
+        if let Some(pod) = pods.iter().find(|pod| is_migration(pod, self.app.name.as_str())) {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            return Err(Halt::Wait(format!("the migration pod {name} has not ended yet")));
+        }
+        self.create(&job).await
+    }
+
+    /// The defaults go first: while the revision is there, it is known that both are to go.
+    async fn delete_revision(&self, name: &str, uid: &str, version: &str) -> Result<(), Halt> {
+        let name = parse(name)?;
+        let defaults = names::defaults_config_map(&self.app.name, &name);
+        if let Some(map) = self.snapshot.find(&self.snapshot.config_maps, &defaults)
+            && !self.snapshot.leaving(&map.metadata)
+        {
+            self.delete::<ConfigMap>(&map.metadata).await?;
+        }
+        let name = names::controller_revision(&self.app.name, &name);
+        self.settle(self.writer.delete::<ControllerRevision>(self.key, &name, uid, version).await)
+    }
+
+    async fn delete<K: Child>(&self, meta: &ObjectMeta) -> Result<(), Halt> {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (name, uid, version) = (text(&meta.name), text(&meta.uid), text(&meta.resource_version));
+        self.settle(self.writer.delete::<K>(self.key, &name, &uid, &version).await)
+    }
+
+    /// A deletion whose object is gone, or another by now, is for the caches to tell.
+    fn settle(&self, result: Result<(), CallError>) -> Result<(), Halt> {
+        if let Err(error) = &result {
+            tracing::debug!(app = %self.key, %error, "a deletion did not take place");
+        }
+        Ok(result?)
+    }
+
+    fn revision(&self, name: &str) -> Result<&Revision, Halt> {
+        let name = parse(name)?;
+        self.stored.get(&name).ok_or_else(|| Halt::Wait(format!("revision {name} is not stored yet")))
+    }
+}
+
+fn word(outcome: Outcome) -> String {
+    format!("{outcome:?}")
+}
+
+fn parse(revision: &str) -> Result<RevisionName, Halt> {
+    revision.parse().map_err(|error| Halt::Wait(format!("a revision cannot be named: {error}")))
+}

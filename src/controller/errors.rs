@@ -1,0 +1,218 @@
+//! What a call can fail with, and what follows from it: wait for news, try again, or tell people.
+
+use std::{fmt, time::Duration};
+
+use kube::core::Status;
+
+use super::kind::Kind;
+use crate::plan::Fault;
+
+/// What was called, for messages and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The RBAC verb.
+    pub verb: &'static str,
+    /// The kind.
+    pub kind: Kind,
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { verb, kind, namespace, name } = self;
+        write!(f, "cannot {verb} {kind} {namespace}/{name}")
+    }
+}
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No answer in time. It may still have been carried out.
+    #[error("{call}: no answer within {} s", .after.as_secs_f32())]
+    Timeout {
+        /// What was called.
+        call: Call,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The API server said no.
+    #[error("{call}: {} ({} {})", .status.message, .status.code, .status.reason)]
+    Refused {
+        /// What was called.
+        call: Call,
+        /// Its answer.
+        status: Box<Status>,
+    },
+    /// The API server was not reached, or its answer not understood.
+    #[error("{call}: {source}")]
+    Transport {
+        /// What was called.
+        call: Call,
+        /// Why.
+        source: kube::Error,
+    },
+}
+
+/// What follows from a failed call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The object is not as it was planned from: the caches will say how it is.
+    Outdated,
+    /// An object of this name is there already.
+    Exists,
+    /// Worth trying again after a while.
+    Transient,
+    /// Only a person or another program can remove the cause.
+    Fault(Fault),
+}
+
+impl CallError {
+    /// From an error of the client.
+    pub fn of(call: Call, error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Refused { call, status },
+            source => Self::Transport { call, source },
+        }
+    }
+
+    /// The value of the metric's label `result`.
+    pub const fn result(&self) -> &'static str {
+        match self {
+            Self::Timeout { .. } => "timeout",
+            Self::Transport { .. } => "unreachable",
+            Self::Refused { status, .. } => match status.code {
+                400..=499 => match status.code {
+                    403 => "forbidden",
+                    404 => "not_found",
+                    409 => "conflict",
+                    422 => "invalid",
+                    429 => "throttled",
+                    _ => "refused",
+                },
+                _ => "server_error",
+            },
+        }
+    }
+
+    /// What follows from it.
+    pub fn verdict(&self) -> Verdict {
+        let Self::Refused { call, status } = self else { return Verdict::Transient };
+        match status.code {
+            409 if status.reason == "AlreadyExists" => Verdict::Exists,
+            404 | 409 if is_missing_namespace(call, status) => Verdict::Transient,
+            404 | 409 | 410 => Verdict::Outdated,
+            401 | 408 | 429 | 500.. => Verdict::Transient,
+            403 => self.forbidden(call, status),
+            422 => self.fault("Invalid", "correct the spec so that this object is valid"),
+            _ if is_admission(status) => self.denied(),
+            _ => self.fault("Refused", "correct what the message names"),
+        }
+    }
+
+    fn forbidden(&self, call: &Call, status: &Status) -> Verdict {
+        let terminating = status
+            .details
+            .iter()
+            .flat_map(|details| &details.causes)
+            .any(|cause| cause.reason == "NamespaceTerminating");
+        if terminating {
+            Verdict::Transient
+        } else if status.message.contains("exceeded quota") {
+            self.fault("QuotaExceeded", "raise the ResourceQuota or remove what is not needed")
+        } else if is_admission(status) {
+            self.denied()
+        } else {
+            let Call { verb, kind, namespace, .. } = call;
+            self.fault("Forbidden", &format!("allow the operator to {verb} {kind} in namespace {namespace}"))
+        }
+    }
+
+    fn denied(&self) -> Verdict {
+        self.fault("AdmissionDenied", "correct what the admission policy names, or the policy")
+    }
+
+    fn fault(&self, reason: &str, cure: &str) -> Verdict {
+        Verdict::Fault(Fault { reason: reason.to_owned(), message: format!("{self}; {cure}") })
+    }
+}
+
+fn is_admission(status: &Status) -> bool {
+    let message = &status.message;
+    message.contains("admission webhook") || message.contains("ValidatingAdmissionPolicy")
+}
+
+/// A 404 for a write into a namespace that is not there (any more) names the namespace.
+fn is_missing_namespace(call: &Call, status: &Status) -> bool {
+    call.verb == "create" && status.code == 404
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16, reason: &str, message: &str) -> CallError {
+        let call = Call {
+            verb: "patch",
+            kind: Kind::Deployment,
+            namespace: "prod".to_owned(),
+            name: "shop-7f3a9c1d2e".to_owned(),
+        };
+        let status = Status {
+            code,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            ..Status::failure(message, reason)
+        };
+        CallError::Refused { call, status: status.boxed() }
+    }
+
+    fn fault(error: &CallError) -> Fault {
+        match error.verdict() {
+            Verdict::Fault(fault) => fault,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        for code in [401, 408, 429, 500, 503, 504] {
+            assert_eq!(refused(code, "", "").verdict(), Verdict::Transient, "{code}");
+        }
+    }
+
+    #[test]
+    fn conflicts_wait_for_news() {
+        assert_eq!(refused(409, "Conflict", "").verdict(), Verdict::Outdated);
+        assert_eq!(refused(404, "NotFound", "").verdict(), Verdict::Outdated);
+        assert_eq!(refused(409, "AlreadyExists", "").verdict(), Verdict::Exists);
+    }
+
+    #[test]
+    fn a_missing_right_names_the_verb_and_the_resource() {
+        let fault = fault(&refused(403, "Forbidden", "deployments.apps is forbidden: no such right"));
+        assert_eq!(fault.reason, "Forbidden");
+        assert_eq!(
+            fault.message,
+            "cannot patch Deployment prod/shop-7f3a9c1d2e: deployments.apps is forbidden: no such right \
+             (403 Forbidden); allow the operator to patch Deployment in namespace prod"
+        );
+    }
+
+    #[test]
+    fn other_refusals_keep_the_servers_words() {
+        for (code, message, reason) in [
+            (422, "spec.replicas: Invalid value: -1", "Invalid"),
+            (403, "exceeded quota: small, requested: count/deployments.apps=1", "QuotaExceeded"),
+            (403, r#"admission webhook "p.example.com" denied the request: no"#, "AdmissionDenied"),
+            (400, r#"admission webhook "p.example.com" denied the request: no"#, "AdmissionDenied"),
+            (400, "cannot be handled", "Refused"),
+        ] {
+            let fault = fault(&refused(code, "", message));
+            assert_eq!(fault.reason, reason);
+            assert!(fault.message.contains(message), "{}", fault.message);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Whether the watches are open, as one truth for `/readyz` and for the planner.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+
+use super::kind::Kind;
+use crate::{plan::Fault, telemetry::Readiness};
+
+/// A watch that is not open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// Why.
+    pub why: String,
+    /// Set when only a person can open it.
+    pub fault: Option<Fault>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    synced: bool,
+    down: Option<Down>,
+    up: bool,
+}
+
+#[derive(Debug, Default)]
+struct Watches {
+    states: BTreeMap<(Option<String>, Kind), State>,
+    /// Since when all are open.
+    since: Option<Timestamp>,
+    stopping: bool,
+}
+
+impl Watches {
+    fn settle(&mut self) -> bool {
+        let whole = self.states.values().all(|state| state.synced && state.up);
+        let before = self.since.is_some();
+        if !whole {
+            self.since = None;
+        } else if self.since.is_none() {
+            self.since = Some(Timestamp::now());
+        }
+        before != whole
+    }
+}
+
+/// How all watches stand.
+#[derive(Clone, Debug, Default)]
+pub struct Health(Arc<Mutex<Watches>>);
+
+/// How one watch stands.
+#[derive(Clone, Debug)]
+pub struct Gauge {
+    health: Health,
+    namespace: Option<String>,
+    kind: Kind,
+}
+
+impl Health {
+    /// Expects one more watch.
+    pub fn gauge(&self, namespace: Option<String>, kind: Kind) -> Gauge {
+        self.with(|watches| watches.states.insert((namespace.clone(), kind), State::default()));
+        Gauge { health: self.clone(), namespace, kind }
+    }
+
+    /// Since when everything is seen without a gap; none while a watch is not open.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.with(|watches| watches.since)
+    }
+
+    /// The first thing only a person can cure, among watches that are not open.
+    pub fn fault(&self) -> Option<Fault> {
+        self.with(|watches| watches.states.values().find_map(|state| state.down.as_ref()?.fault.clone()))
+    }
+
+    /// From now on it is not ready.
+    pub fn stop(&self) {
+        self.with(|watches| watches.stopping = true);
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Watches) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Gauge {
+    /// The namespace watched; none: all.
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// The cache has been filled from a list.
+    pub fn synced(&self) {
+        self.set(|state| state.synced = true);
+    }
+
+    /// The watch is open. True if that makes the whole complete.
+    pub fn up(&self) -> bool {
+        self.set(|state| {
+            state.up = true;
+            state.down = None;
+        })
+    }
+
+    /// The watch is not open. True if the whole was complete before, or if only a person can open it.
+    pub fn down(&self, down: Down) -> bool {
+        let fault = down.fault.is_some();
+        self.set(|state| {
+            state.up = false;
+            state.down = Some(down);
+        }) || fault
+    }
+
+    fn set(&self, act: impl FnOnce(&mut State)) -> bool {
+        self.health.with(|watches| {
+            act(watches.states.entry((self.namespace.clone(), self.kind)).or_default());
+            watches.settle()
+        })
+    }
+}
+
+impl Readiness for Health {
+    fn faults(&self) -> Vec<String> {
+        self.with(|watches| {
+            let stopping = watches.stopping.then(|| "stopping".to_owned());
+            let closed = watches.states.iter().filter_map(|((namespace, kind), state)| {
+                let place = namespace.as_deref().unwrap_or("all namespaces");
+                match &state.down {
+                    Some(down) => Some(format!("{kind} in {place}: {}", down.why)),
+                    None if !state.synced => Some(format!("{kind} in {place}: not listed yet")),
+                    None if !state.up => Some(format!("{kind} in {place}: not watched yet")),
+                    None => None,
+                }
+            });
+            stopping.into_iter().chain(closed).collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_ready_when_every_watch_is_open_and_not_before() {
+        let health = Health::default();
+        let pods = health.gauge(None, Kind::Pod);
+        let jobs = health.gauge(None, Kind::Job);
+        assert_eq!(health.faults().len(), 2);
+        pods.synced();
+        assert!(!pods.up());
+        jobs.synced();
+        assert_eq!(health.since(), None);
+        assert!(jobs.up(), "now it is whole");
+        assert!(health.since().is_some() && health.faults().is_empty());
+        assert!(!jobs.up(), "it was before");
+        assert!(jobs.down(Down { why: "no route".to_owned(), fault: None }));
+        assert_eq!(health.faults(), ["Job in all namespaces: no route"]);
+        assert!(health.since().is_none());
+        assert!(jobs.up());
+        health.stop();
+        assert_eq!(health.faults(), ["stopping"]);
+    }
+
+    #[test]
+    fn what_only_a_person_can_cure_is_told_each_time() {
+        let health = Health::default();
+        let pods = health.gauge(Some("prod".to_owned()), Kind::Pod);
+        let fault = Fault { reason: "Forbidden".to_owned(), message: "no".to_owned() };
+        let down = Down { why: "no".to_owned(), fault: Some(fault.clone()) };
+        assert!(pods.down(down.clone()) && pods.down(down));
+        assert_eq!(health.fault(), Some(fault));
+    }
+}

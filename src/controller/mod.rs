@@ -1,0 +1,29 @@
+//! The controller: `watch -> observe -> plan -> apply -> status`.
+//!
+//! Watches fill caches and name the apps that something has changed for. The driver takes these apps one after the
+//! other, each at most once at a time, and hands each to [`reconcile`]. Everything that comes of it, logs, metrics
+//! and waits, is dealt with in one place.
+
+mod apply;
+mod backoff;
+mod cache;
+mod drift;
+mod errors;
+mod events;
+mod freshness;
+mod goal;
+mod health;
+mod kind;
+mod memory;
+mod observe;
+mod pods;
+mod queue;
+mod reconcile;
+mod run;
+mod scope;
+mod snapshot;
+mod status;
+mod watch;
+mod writer;
+
+pub use run::{Options, run};

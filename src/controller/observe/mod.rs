@@ -1,0 +1,332 @@
+//! From what the caches hold to what the planner looks at. Pure: a function over a [`Snapshot`].
+
+mod jobs;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Service},
+};
+
+use super::{
+    drift::{Drifts, marked},
+    pods::{self, Trouble},
+    snapshot::{Snapshot, controller},
+};
+use crate::{
+    api::{Outcome, RevisionName, ValidatedApp, labels, names},
+    build::{self, Revision},
+    plan::{DeploymentObs, JobState, PodsObs, Rev, RevisionObs, Selector, ServiceObs, Upkeep, World},
+};
+
+pub use jobs::is_migration;
+
+/// After its time to go, a pod that is still there is on a node that does not answer.
+const LOST_AFTER: SignedDuration = SignedDuration::from_mins(1);
+
+/// What a snapshot shows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// For the planner.
+    pub world: World,
+    /// When time alone changes what is observed.
+    pub wake: Option<Timestamp>,
+    /// Pods that were killed because they did not end within their grace, by UID: their names.
+    pub killed: BTreeMap<String, String>,
+}
+
+/// What is to be seen, whether the spec is valid or not.
+pub fn observe(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> Observed {
+    let app = snapshot.app.metadata.name.clone().unwrap_or_default();
+    let mut observed = Observed::default();
+    let owned_pods = pods_by_revision(snapshot);
+    observed.world = World {
+        revisions: revisions(snapshot, stored),
+        deployments: deployments(snapshot),
+        pods: pods_of(snapshot, &owned_pods, &mut observed.wake),
+        endpoints: endpoints(snapshot, &owned_pods),
+        service: snapshot.active_service().map(|service| service_obs(&app, service)),
+        jobs: snapshot.jobs.iter().filter_map(|job| jobs::job_obs(snapshot, job)).collect(),
+        migration_pods: jobs::migration_pods(snapshot, &app),
+        upkeep: BTreeSet::new(),
+        secret_posted: None,
+        secret_missing: snapshot.pods.iter().any(|pod| {
+            !snapshot.leaving(&pod.metadata) && pods::misses_secret(pod, &format!("{app}-generated"))
+        }),
+        fault: None,
+        observing_since: snapshot.since,
+    };
+    observed.killed = owned_pods
+        .values()
+        .flatten()
+        .filter(|pod| pods::was_killed(pod))
+        .filter_map(|pod| Some((pod.metadata.uid.clone()?, pod.metadata.name.clone()?)))
+        .collect();
+    observed
+}
+
+/// Adds in what differs from what a valid app wants.
+pub fn compare(
+    world: &mut World,
+    snapshot: &Snapshot,
+    app: &ValidatedApp,
+    stored: &BTreeMap<RevisionName, Revision>,
+    drifts: &mut Drifts,
+) {
+    if let (Some(service), Some(seen)) = (&mut world.service, snapshot.active_service()) {
+        let selector = service_selector(&service.selector);
+        service.drifted = drifts.differs(&marked(build::active_service(app, &selector)), seen);
+    }
+    for (name, revision) in stored {
+        let Some(deployment) = world.deployments.get_mut(name.as_str()) else { continue };
+        let wanted = names::deployment(&app.name, name);
+        let Some(seen) = snapshot.find(&snapshot.deployments, &wanted) else { continue };
+        let restarted = restarted_at(seen);
+        let desired = build::deployment(app, revision, deployment.replicas, restarted.as_deref());
+        deployment.drifted = drifts.differs(&desired, seen);
+    }
+    world.upkeep = upkeep(world, snapshot, app, stored, drifts);
+    if !app.capture_logs {
+        for job in &mut world.jobs {
+            if let JobState::Failed(failure) = &mut job.state {
+                failure.log_tail.clear();
+            }
+        }
+    }
+}
+
+/// When a restart was last asked for through the operator; part of every later apply.
+pub fn restarted_at(deployment: &Deployment) -> Option<String> {
+    let template = deployment.spec.as_ref()?.template.metadata.as_ref()?;
+    template.annotations.as_ref()?.get(labels::RESTARTED_AT).cloned()
+}
+
+/// The planner's word for a selector, as the builders want it. A revision's name that is none selects all.
+pub fn service_selector(selector: &Selector) -> build::ServiceSelector {
+    match selector {
+        Selector::Wide => build::ServiceSelector::Wide,
+        Selector::Only(rev) => rev.parse().map_or(build::ServiceSelector::Wide, build::ServiceSelector::Only),
+    }
+}
+
+fn upkeep(
+    world: &World,
+    snapshot: &Snapshot,
+    app: &ValidatedApp,
+    stored: &BTreeMap<RevisionName, Revision>,
+    drifts: &mut Drifts,
+) -> BTreeSet<Upkeep> {
+    let mut upkeep = BTreeSet::new();
+    if drifts.wanting(snapshot, &snapshot.service_accounts, &build::service_account(app)) {
+        upkeep.insert(Upkeep::ServiceAccount);
+    }
+    if drifts.wanting(snapshot, &snapshot.services, &marked(build::headless_service(app))) {
+        upkeep.insert(Upkeep::HeadlessService);
+    }
+    // It selects what the active Service selects, and so comes after it.
+    let selected = world.service.as_ref().map(|service| service_selector(&service.selector));
+    match selected.map(|selector| build::pod_disruption_budget(app, &selector)) {
+        Some(Some(budget)) if drifts.wanting(snapshot, &snapshot.budgets, &budget) => {
+            upkeep.insert(Upkeep::PodDisruptionBudget);
+        }
+        Some(None) => {
+            let name = names::pod_disruption_budget(&app.name);
+            let there = snapshot.find(&snapshot.budgets, &name);
+            if there.is_some_and(|budget| !snapshot.leaving(&budget.metadata)) {
+                upkeep.insert(Upkeep::NoPodDisruptionBudget);
+            }
+        }
+        _ => {}
+    }
+    for (name, revision) in stored {
+        if drifts.wanting(snapshot, &snapshot.config_maps, &build::defaults_config_map(app, revision)) {
+            upkeep.insert(Upkeep::Defaults(name.to_string()));
+        }
+    }
+    upkeep
+}
+
+fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> BTreeMap<Rev, RevisionObs> {
+    let mut revisions = BTreeMap::new();
+    for object in snapshot.revisions.iter().filter(|object| snapshot.owns(&object.metadata)) {
+        let meta = &object.metadata;
+        let Some(name) = snapshot.revision_of(meta) else { continue };
+        let Some(revision) = stored.get(&name) else { continue };
+        let annotation = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key));
+        let number = |key: &str| annotation(key).and_then(|text| text.parse().ok()).unwrap_or_default();
+        let observed = RevisionObs {
+            version: meta.resource_version.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            needs_migration: revision.job_template.is_some(),
+            migration_key: revision.migration_key.clone(),
+            migrated: annotation(labels::MIGRATED).is_some(),
+            attempt: number(labels::ATTEMPT),
+            outcome: annotation(labels::OUTCOME).and_then(|text| outcome(text)),
+            promotion: number(labels::PROMOTION),
+            terminating: snapshot.leaving(meta),
+        };
+        revisions.insert(name.to_string(), observed);
+    }
+    revisions
+}
+
+fn outcome(text: &str) -> Option<Outcome> {
+    [Outcome::Promoted, Outcome::Failed, Outcome::Aborted, Outcome::Superseded]
+        .into_iter()
+        .find(|outcome| format!("{outcome:?}") == text)
+}
+
+fn deployments(snapshot: &Snapshot) -> BTreeMap<Rev, DeploymentObs> {
+    let mut deployments = BTreeMap::new();
+    for object in snapshot.deployments.iter().filter(|object| snapshot.owns(&object.metadata)) {
+        let meta = &object.metadata;
+        let Some(name) = snapshot.revision_of(meta) else { continue };
+        let status = object.status.as_ref();
+        let count = |value: Option<i32>| u32::try_from(value.unwrap_or_default()).unwrap_or_default();
+        let seen = status.and_then(|status| status.observed_generation).unwrap_or_default();
+        let observed = DeploymentObs {
+            version: meta.resource_version.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            // absent means 1, in a Deployment
+            replicas: object.spec.as_ref().map_or(0, |spec| count(spec.replicas.or(Some(1)))),
+            observed: seen >= meta.generation.unwrap_or_default(),
+            pods: count(status.and_then(|status| status.replicas)),
+            available: count(status.and_then(|status| status.available_replicas)),
+            terminating: snapshot.leaving(meta),
+            drifted: false,
+        };
+        deployments.insert(name.to_string(), observed);
+    }
+    deployments
+}
+
+/// Pods whose `ReplicaSet` belongs to a Deployment of ours, by revision. Others do not count.
+fn pods_by_revision(snapshot: &Snapshot) -> BTreeMap<Rev, Vec<&Arc<Pod>>> {
+    let deployments: BTreeMap<&str, Rev> = snapshot
+        .deployments
+        .iter()
+        .filter(|object| snapshot.owns(&object.metadata))
+        .filter_map(|object| {
+            Some((object.metadata.uid.as_deref()?, snapshot.revision_of(&object.metadata)?.to_string()))
+        })
+        .collect();
+    let sets: BTreeMap<&str, &Rev> = snapshot
+        .replica_sets
+        .iter()
+        .filter_map(|set| Some((set.metadata.uid.as_deref()?, deployments.get(controller(&set.metadata)?)?)))
+        .collect();
+    let mut by_revision: BTreeMap<Rev, Vec<&Arc<Pod>>> = BTreeMap::new();
+    for pod in &snapshot.pods {
+        let Some(revision) = controller(&pod.metadata).and_then(|owner| sets.get(owner)) else { continue };
+        by_revision.entry((*revision).clone()).or_default().push(pod);
+    }
+    by_revision
+}
+
+fn pods_of(
+    snapshot: &Snapshot,
+    owned: &BTreeMap<Rev, Vec<&Arc<Pod>>>,
+    wake: &mut Option<Timestamp>,
+) -> BTreeMap<Rev, PodsObs> {
+    let mut observed = BTreeMap::new();
+    for (revision, pods) in owned {
+        let living: Vec<_> = pods.iter().filter(|pod| !pods::is_terminal(pod)).collect();
+        let leaving = |pod: &Pod| snapshot.leaving(&pod.metadata);
+        let replicas_refused = refused_pods(snapshot, revision);
+        let worst = pods.iter().filter(|pod| !leaving(pod)).filter_map(|pod| pods::trouble(pod)).min();
+        let lost_nodes = living.iter().filter_map(|pod| lost(snapshot.now, pod, wake)).collect();
+        let observation = PodsObs {
+            total: u32::try_from(living.len()).unwrap_or(u32::MAX),
+            worst: replicas_refused.or_else(|| worst.as_ref().map(Trouble::to_string)),
+            lost_nodes,
+        };
+        observed.insert(revision.clone(), observation);
+    }
+    for object in snapshot.deployments.iter().filter(|object| snapshot.owns(&object.metadata)) {
+        let Some(revision) = snapshot.revision_of(&object.metadata) else { continue };
+        if let (Some(worst), false) =
+            (refused_pods(snapshot, revision.as_str()), observed.contains_key(revision.as_str()))
+        {
+            observed.insert(revision.to_string(), PodsObs { worst: Some(worst), ..PodsObs::default() });
+        }
+    }
+    observed
+}
+
+/// Why a Deployment's pods cannot even be made: a quota, a policy.
+fn refused_pods(snapshot: &Snapshot, revision: &str) -> Option<String> {
+    let deployment =
+        snapshot.deployments.iter().filter(|object| snapshot.owns(&object.metadata)).find(|object| {
+            snapshot.revision_of(&object.metadata).is_some_and(|name| name.as_str() == revision)
+        })?;
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions.iter().find(|one| one.type_ == "ReplicaFailure" && one.status == "True")?;
+    let message = failure.message.as_deref().unwrap_or_default();
+    // The name of a pod that was never made differs with each try.
+    let message = match (message.strip_prefix("pods \""), message.find("\" ")) {
+        (Some(_), Some(end)) => &message[end + 2..],
+        _ => message,
+    };
+    Some(format!("its pods cannot be made: {message}"))
+}
+
+/// The node of a pod that should long be gone.
+fn lost(now: Timestamp, pod: &Pod, wake: &mut Option<Timestamp>) -> Option<String> {
+    let node = pod.spec.as_ref()?.node_name.clone()?;
+    let until = pod.metadata.deletion_timestamp.as_ref()?.0.saturating_add(LOST_AFTER).ok()?;
+    let unreachable = pod.status.as_ref().and_then(|status| status.reason.as_deref()) == Some("NodeLost");
+    if unreachable || now >= until {
+        return Some(node);
+    }
+    *wake = Some(wake.map_or(until, |earlier| earlier.min(until)));
+    None
+}
+
+fn endpoints(snapshot: &Snapshot, owned: &BTreeMap<Rev, Vec<&Arc<Pod>>>) -> BTreeMap<Rev, u32> {
+    let Some(service) = snapshot.active_service() else { return BTreeMap::new() };
+    let uid = service.metadata.uid.as_deref();
+    let revision_of: BTreeMap<&str, &Rev> = owned
+        .iter()
+        .flat_map(|(revision, pods)| pods.iter().map(move |pod| (revision, pod)))
+        .filter(|(_, pod)| !snapshot.leaving(&pod.metadata))
+        .filter_map(|(revision, pod)| Some((pod.metadata.uid.as_deref()?, revision)))
+        .collect();
+    let ready: BTreeSet<&str> = snapshot
+        .slices
+        .iter()
+        .filter(|slice| controller(&slice.metadata) == uid)
+        .flat_map(|slice| &slice.endpoints)
+        .filter(|endpoint| {
+            // Absent means ready; a pod on its way out is terminating and not ready.
+            endpoint.conditions.as_ref().is_none_or(|conditions| {
+                conditions.ready != Some(false) && conditions.terminating != Some(true)
+            })
+        })
+        .filter_map(|endpoint| endpoint.target_ref.as_ref()?.uid.as_deref())
+        .collect();
+    let mut endpoints = BTreeMap::new();
+    for revision in ready.iter().filter_map(|pod| revision_of.get(pod)) {
+        *endpoints.entry((*revision).clone()).or_default() += 1;
+    }
+    endpoints
+}
+
+fn service_obs(app: &str, service: &Service) -> ServiceObs {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
+    let ours = selector.get(labels::APP).is_some_and(|name| name == app);
+    ServiceObs {
+        version: service.metadata.resource_version.clone().unwrap_or_default(),
+        selector: match selector.get(labels::REVISION) {
+            Some(revision) if ours => Selector::Only(revision.clone()),
+            _ => Selector::Wide,
+        },
+        drifted: false,
+    }
+}

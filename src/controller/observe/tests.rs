@@ -1,0 +1,318 @@
+//! What is seen of hand-made objects.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::testing::raw,
+    build::{Settings, active_service, controller_revision, deployment, render},
+    plan::JobFailure,
+};
+
+const REV: &str = "0123456789";
+
+fn object<K: DeserializeOwned>(value: Value) -> Arc<K> {
+    Arc::new(serde_json::from_value(value).unwrap())
+}
+
+fn owner(uid: &str) -> Value {
+    json!([{"apiVersion": "v1", "kind": "Any", "name": "any", "uid": uid, "controller": true}])
+}
+
+/// The app `shop` with one stored revision, its Deployment (UID `d`), `ReplicaSet` (UID `r`) and active Service
+/// (UID `s`), and no pods.
+fn shop() -> Snapshot {
+    let app = raw("{image: shop:1, replicas: 2, database: {urlFrom: {secretKeyRef: {name: db, key: uri}}}}");
+    let valid = ValidatedApp::try_from(&app).unwrap();
+    let revision = render(&valid, &REV.parse().unwrap(), &Settings::default());
+    let mut stored = controller_revision(&valid, &revision, 1);
+    stored.metadata.uid = Some("c".to_owned());
+    stored.metadata.resource_version = Some("7".to_owned());
+    let mut pods = deployment(&valid, &revision, 2, None);
+    pods.metadata.uid = Some("d".to_owned());
+    pods.metadata.generation = Some(3);
+    let mut service = active_service(&valid, &build::ServiceSelector::Wide);
+    service.metadata.uid = Some("s".to_owned());
+    Snapshot {
+        app: Arc::new(app),
+        revisions: vec![Arc::new(stored)],
+        deployments: vec![Arc::new(pods)],
+        replica_sets: vec![object(
+            json!({"metadata": {"name": "r", "uid": "r", "ownerReferences": owner("d")}}),
+        )],
+        pods: Vec::new(),
+        services: vec![Arc::new(service)],
+        slices: Vec::new(),
+        jobs: Vec::new(),
+        config_maps: Vec::new(),
+        service_accounts: Vec::new(),
+        budgets: Vec::new(),
+        going: BTreeSet::new(),
+        since: None,
+        now: "2026-01-01T12:00:00Z".parse().unwrap(),
+    }
+}
+
+fn pod(name: &str, owned_by: &str, more: Value) -> Arc<Pod> {
+    let mut pod = json!({
+        "metadata": {"name": name, "uid": name, "ownerReferences": owner(owned_by)},
+        "spec": {"nodeName": "n1", "containers": []},
+        "status": {"phase": "Running"},
+    });
+    merge(&mut pod, more);
+    object(pod)
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+fn endpoints_of(pods: &[(&str, Value)]) -> Arc<k8s_openapi::api::discovery::v1::EndpointSlice> {
+    let endpoints: Vec<Value> = pods
+        .iter()
+        .map(|(pod, conditions)| {
+            json!({"addresses": ["10.0.0.1"], "conditions": conditions,
+                "targetRef": {"kind": "Pod", "name": pod, "uid": pod}})
+        })
+        .collect();
+    object(json!({"metadata": {"name": "shop-x", "ownerReferences": owner("s")}, "addressType": "IPv4",
+        "endpoints": endpoints}))
+}
+
+fn see(snapshot: &Snapshot) -> Observed {
+    observe(snapshot, &snapshot.stored().0)
+}
+
+#[test]
+fn a_stored_revision_is_read_with_its_facts() {
+    let mut shop = shop();
+    let mut stored = (*shop.revisions[0]).clone();
+    stored.metadata.annotations.get_or_insert_default().extend(
+        [("migrated", "2026-01-01T00:00:00Z"), ("attempt", "4"), ("outcome", "Failed"), ("promotion", "2")]
+            .map(|(key, value)| (format!("{}{key}", labels::PREFIX), value.to_owned())),
+    );
+    shop.revisions = vec![Arc::new(stored)];
+    let revision = &see(&shop).world.revisions[REV];
+    assert!(revision.needs_migration && revision.migrated && !revision.terminating);
+    assert_eq!((revision.attempt, revision.promotion), (4, 2));
+    assert_eq!(revision.outcome, Some(Outcome::Failed));
+    assert_eq!((revision.version.as_str(), revision.uid.as_str()), ("7", "c"));
+}
+
+#[test]
+fn children_of_an_earlier_app_of_the_name_are_not_ours() {
+    let mut shop = shop();
+    let mut app = (*shop.app).clone();
+    app.metadata.uid = Some("another".to_owned());
+    shop.app = Arc::new(app);
+    let world = see(&shop).world;
+    assert!(world.revisions.is_empty() && world.deployments.is_empty() && world.service.is_none());
+}
+
+#[test]
+fn what_we_deleted_is_terminating_until_it_is_seen_gone() {
+    let mut shop = shop();
+    assert!(!see(&shop).world.deployments[REV].terminating);
+    shop.going = ["d".to_owned(), "c".to_owned()].into();
+    let world = see(&shop).world;
+    assert!(world.deployments[REV].terminating && world.revisions[REV].terminating);
+}
+
+#[test]
+fn a_deployment_is_observed_once_its_controller_has_seen_the_last_change() {
+    let mut shop = shop();
+    assert!(!see(&shop).world.deployments[REV].observed);
+    let mut pods = (*shop.deployments[0]).clone();
+    pods.status =
+        serde_json::from_value(json!({"observedGeneration": 3, "replicas": 2, "availableReplicas": 1}))
+            .unwrap();
+    shop.deployments = vec![Arc::new(pods)];
+    let deployment = &see(&shop).world.deployments[REV];
+    assert!(deployment.observed);
+    assert_eq!((deployment.replicas, deployment.pods, deployment.available), (2, 2, 1));
+}
+
+#[test]
+fn only_pods_of_our_replica_sets_count() {
+    let mut shop = shop();
+    shop.pods = vec![
+        pod("a", "r", json!({})),
+        pod("b", "someone-else", json!({})),
+        pod("evicted", "r", json!({"status": {"phase": "Failed"}})),
+        pod("going", "r", json!({"metadata": {"deletionTimestamp": "2026-01-01T12:00:30Z"}})),
+    ];
+    shop.slices =
+        vec![endpoints_of(&[("a", json!({})), ("b", json!({})), ("going", json!({"ready": true}))])];
+    let observed = see(&shop);
+    assert_eq!(observed.world.pods[REV].total, 2, "what is on its way out still exists");
+    assert_eq!(observed.world.endpoints, [(REV.to_owned(), 1)].into());
+}
+
+#[test]
+fn an_endpoint_counts_when_it_is_ready_and_once() {
+    let mut shop = shop();
+    shop.pods = ["a", "b", "c", "d"].map(|name| pod(name, "r", json!({}))).to_vec();
+    let slice = endpoints_of(&[
+        ("a", json!({"ready": true})),
+        ("b", json!({"ready": false})),
+        ("c", json!({"ready": true, "terminating": true})),
+        ("d", Value::Null),
+    ]);
+    shop.slices = vec![slice.clone(), slice];
+    assert_eq!(see(&shop).world.endpoints, [(REV.to_owned(), 2)].into());
+    let mut foreign = (*shop.slices[0]).clone();
+    foreign.metadata.owner_references = None;
+    shop.slices = vec![Arc::new(foreign)];
+    assert!(see(&shop).world.endpoints.is_empty(), "of no Service of ours");
+}
+
+#[test]
+fn the_selector_is_read_back() {
+    let mut shop = shop();
+    assert_eq!(see(&shop).world.service.unwrap().selector, Selector::Wide);
+    let valid = ValidatedApp::try_from(&*shop.app).unwrap();
+    let mut narrow = active_service(&valid, &build::ServiceSelector::Only(REV.parse().unwrap()));
+    narrow.metadata.uid = Some("s".to_owned());
+    shop.services = vec![Arc::new(narrow)];
+    assert_eq!(see(&shop).world.service.unwrap().selector, Selector::Only(REV.to_owned()));
+}
+
+#[test]
+fn a_pod_that_should_be_gone_is_on_a_lost_node() {
+    let mut shop = shop();
+    let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T11:59:30Z"}});
+    shop.pods = vec![pod("a", "r", going)];
+    let observed = see(&shop);
+    assert!(observed.world.pods[REV].lost_nodes.is_empty());
+    assert_eq!(observed.wake, Some("2026-01-01T12:00:30Z".parse().unwrap()));
+    shop.now = observed.wake.unwrap();
+    assert_eq!(see(&shop).world.pods[REV].lost_nodes, ["n1".to_owned()].into());
+}
+
+#[test]
+fn a_quota_that_refuses_pods_is_named_without_the_pod() {
+    let mut shop = shop();
+    let mut pods = (*shop.deployments[0]).clone();
+    pods.status = serde_json::from_value(json!({"conditions": [{"type": "ReplicaFailure", "status": "True",
+        "message": "pods \"shop-x7f9z\" is forbidden: exceeded quota: small"}]}))
+    .unwrap();
+    shop.deployments = vec![Arc::new(pods)];
+    assert_eq!(
+        see(&shop).world.pods[REV].worst.as_deref(),
+        Some("its pods cannot be made: is forbidden: exceeded quota: small")
+    );
+}
+
+fn job(conditions: &Value) -> Arc<k8s_openapi::api::batch::v1::Job> {
+    let app = raw("{image: shop:1}");
+    let mut owners = owner(app.metadata.uid.as_deref().unwrap());
+    owners[0]["kind"] = json!("PhoenixApp");
+    object(json!({
+        "metadata": {"name": "shop-migrate-0123456789-2", "uid": "j", "ownerReferences": owners,
+            "labels": {labels::REVISION: REV, labels::MIGRATION: "shop"}, "annotations": {labels::ATTEMPT: "2"}},
+        "status": {"conditions": conditions},
+    }))
+}
+
+#[test]
+fn an_announced_end_of_a_job_is_none_yet() {
+    let mut shop = shop();
+    for announced in ["FailureTarget", "SuccessCriteriaMet"] {
+        shop.jobs = vec![job(&json!([{"type": announced, "status": "True"}]))];
+        let jobs = see(&shop).world.jobs;
+        assert_eq!((jobs[0].state.clone(), jobs[0].attempt, jobs[0].started), (JobState::Running, 2, false));
+    }
+    shop.jobs = vec![job(&json!([{"type": "Complete", "status": "True"}]))];
+    assert_eq!(see(&shop).world.jobs[0].state, JobState::Succeeded);
+}
+
+#[test]
+fn a_failed_job_says_how_and_what_to_do() {
+    let mut shop = shop();
+    shop.jobs = vec![job(&json!([{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]))];
+    let log =
+        format!("{}\n** (RuntimeError) environment variable DATABASE_URL is missing.\n", "x".repeat(4000));
+    shop.pods = vec![pod(
+        "m",
+        "j",
+        json!({"metadata": {"labels": {labels::MIGRATION: "shop"}}, "status": {"phase": "Failed",
+            "containerStatuses": [{"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 1, "message": log}}}]}}),
+    )];
+    let seen = see(&shop).world;
+    let JobState::Failed(JobFailure { reason, exit_code, log_tail }) = &seen.jobs[0].state else { panic!() };
+    assert_eq!((reason.as_str(), *exit_code, log_tail.len()), ("BackoffLimitExceeded", Some(1), 2048));
+    assert!(seen.jobs[0].waiting.as_ref().unwrap().contains("spec.database.urlFrom"));
+    assert!(seen.jobs[0].started);
+    assert!(seen.migration_pods.is_empty(), "it has ended");
+}
+
+#[test]
+fn a_migration_pod_counts_whatever_made_it() {
+    let mut shop = shop();
+    shop.pods = vec![pod("m", "nobody", json!({"metadata": {"labels": {labels::MIGRATION: "shop"}}}))];
+    let pods = see(&shop).world.migration_pods;
+    assert_eq!((pods[0].name.as_str(), pods[0].node.as_deref()), ("m", Some("n1")));
+}
+
+#[test]
+fn what_is_missing_or_differs_is_upkeep() {
+    let shop = shop();
+    let valid = ValidatedApp::try_from(&*shop.app).unwrap();
+    let (stored, _) = shop.stored();
+    let mut world = observe(&shop, &stored).world;
+    compare(&mut world, &shop, &valid, &stored, &mut Drifts::default());
+    let wanted = [
+        Upkeep::ServiceAccount,
+        Upkeep::HeadlessService,
+        Upkeep::PodDisruptionBudget,
+        Upkeep::Defaults(REV.to_owned()),
+    ];
+    assert_eq!(world.upkeep, wanted.into());
+    assert!(!world.deployments[REV].drifted);
+    assert!(world.service.unwrap().drifted, "it bears no mark of what was applied");
+}
+
+#[test]
+fn a_restart_by_kubectl_is_no_drift_and_another_image_is() {
+    let mut shop = shop();
+    let valid = ValidatedApp::try_from(&*shop.app).unwrap();
+    let (stored, _) = shop.stored();
+    let drifted = |shop: &Snapshot| {
+        let mut world = observe(shop, &stored).world;
+        compare(&mut world, shop, &valid, &stored, &mut Drifts::default());
+        world.deployments[REV].drifted
+    };
+    let mut pods = (*shop.deployments[0]).clone();
+    let template = &mut pods.spec.as_mut().unwrap().template;
+    let annotations = template.metadata.get_or_insert_default().annotations.get_or_insert_default();
+    annotations.insert("kubectl.kubernetes.io/restartedAt".to_owned(), "2026-01-01T00:00:00Z".to_owned());
+    annotations.insert(labels::RESTARTED_AT.to_owned(), "2026-01-01T00:00:00Z".to_owned());
+    shop.deployments = vec![Arc::new(pods.clone())];
+    assert!(!drifted(&shop));
+    pods.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].image =
+        Some("evil:1".to_owned());
+    shop.deployments = vec![Arc::new(pods)];
+    assert!(drifted(&shop));
+}
+
+#[test]
+fn a_pod_that_was_killed_is_told_of() {
+    let mut shop = shop();
+    shop.pods = vec![pod(
+        "a",
+        "r",
+        json!({"metadata": {"deletionTimestamp": "2026-01-01T12:00:30Z"}, "status": {"containerStatuses": [
+            {"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}]}}),
+    )];
+    assert_eq!(see(&shop).killed, [("a".to_owned(), "a".to_owned())].into());
+}

@@ -1,0 +1,348 @@
+//! What a pod says about itself, in one sentence that stays the same while nothing real changes.
+//!
+//! A crashing container is by turns terminated, waiting and running; image pulls fail by turns with two reasons. The
+//! sentence is the same for all of them, and holds no counts or times, so that the status is not written each time.
+
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
+};
+
+use super::events::cut;
+
+/// Longest part of a sentence that comes from elsewhere, in bytes.
+const LONGEST_QUOTE: usize = 300;
+/// Exit code of a process that was killed: 128 + SIGKILL.
+const KILLED: i32 = 137;
+
+/// A known trap: what gives it away, and its cure.
+const TRAPS: [(&str, &str); 7] = [
+    (
+        ":eafnosupport",
+        "the endpoint binds IPv6 and the pod has none: bind {0, 0, 0, 0} in config/runtime.exs, or unset ECTO_IPV6",
+    ),
+    (
+        "SECRET_KEY_BASE is missing",
+        "SECRET_KEY_BASE is missing: it comes from the generated Secret unless env or envFrom sets it to nothing; \
+         remove that, or set spec.secrets.secretKeyBase",
+    ),
+    (
+        "DATABASE_URL is missing",
+        "DATABASE_URL is missing: set spec.database.urlFrom to the Secret that holds it",
+    ),
+    ("no match of right hand side value: {:error, :enoent}", "a file is missing in the image"),
+    ("Could not check origin for Phoenix.Socket", "add the host to check_origin in config/runtime.exs"),
+    (
+        "Hostname not fully qualified",
+        "the release sets short names in rel/env.sh.eex: remove RELEASE_DISTRIBUTION and RELEASE_NODE from it",
+    ),
+    (
+        "the name \"-@",
+        "rel/env.sh.eex makes the node's name from variables of another platform: remove RELEASE_NODE from it",
+    ),
+];
+
+/// What is wrong with a pod; worse ones come first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trouble {
+    /// 0 is the worst.
+    rank: u8,
+    /// The pod.
+    pod: String,
+    /// What is wrong with it.
+    what: String,
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pod {} {}", self.pod, self.what)
+    }
+}
+
+/// What is wrong with a pod, if anything is.
+pub fn trouble(pod: &Pod) -> Option<Trouble> {
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    if condition(pod, "Ready").is_some_and(|ready| ready.status == "True") {
+        return None;
+    }
+    let (rank, what) = containers(pod)
+        .filter_map(container)
+        .min()
+        .or_else(|| evicted(pod))
+        .or_else(|| unschedulable(pod))
+        .or_else(|| unready(pod))?;
+    Some(Trouble { rank, pod: name, what })
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|status| status.init_container_statuses.as_ref());
+    let own = status.and_then(|status| status.container_statuses.as_ref());
+    init.into_iter().chain(own).flatten()
+}
+
+fn container(status: &ContainerStatus) -> Option<(u8, String)> {
+    let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+    let reason = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
+    let message = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
+    match reason {
+        "ImagePullBackOff" | "ErrImagePull" => {
+            Some((0, format!("cannot pull image {}{}", status.image, pull_cause(message))))
+        }
+        "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError" | "RegistryUnavailable" => {
+            Some((0, format!("cannot pull image {}: {reason}", status.image)))
+        }
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            Some((1, format!("cannot start: {reason}: {}", cut(message, LONGEST_QUOTE))))
+        }
+        _ => ended(status).map(|end| (2, crash(end))),
+    }
+}
+
+/// How a container last ended, if badly and it is not up again.
+fn ended(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    fn terminated(state: Option<&ContainerState>) -> Option<&ContainerStateTerminated> {
+        state.and_then(|state| state.terminated.as_ref())
+    }
+    if status.ready {
+        return None;
+    }
+    terminated(status.state.as_ref())
+        .or_else(|| terminated(status.last_state.as_ref()))
+        .filter(|end| end.exit_code != 0)
+}
+
+/// One cause out of a message that changes with every try.
+fn pull_cause(message: &str) -> &'static str {
+    let message = message.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&["not found", "manifest unknown", "does not exist"]) {
+        ": it does not exist"
+    } else if says(&["unauthorized", "denied", "forbidden", "authentication required"]) {
+        ": access denied; set spec.imagePullSecrets"
+    } else if says(&["no such host", "connection refused", "i/o timeout", "deadline exceeded"]) {
+        ": the registry cannot be reached"
+    } else {
+        ""
+    }
+}
+
+fn crash(end: &ContainerStateTerminated) -> String {
+    let message = end.message.as_deref().unwrap_or_default();
+    let reason = end.reason.as_deref().filter(|reason| *reason != "Error");
+    let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+    let code = end.exit_code;
+    let why = if end.reason.as_deref() == Some("OOMKilled") {
+        "; raise resources.limits.memory".to_owned()
+    } else if let Some(cure) = cure(message) {
+        format!(": {cure}")
+    } else {
+        exception(message).map_or_else(String::new, |line| format!(": {line}"))
+    };
+    format!("crashes with exit code {code}{reason}{why}")
+}
+
+/// The cure of a known trap that a log gives away.
+pub fn cure(log: &str) -> Option<&'static str> {
+    TRAPS.iter().find(|(sign, _)| log.contains(sign)).map(|(_, cure)| *cure)
+}
+
+/// The line on which Elixir prints an exception, without what differs from run to run.
+fn exception(log: &str) -> Option<String> {
+    let line = log.lines().map(str::trim).find(|line| line.starts_with("** ("))?;
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some(start) = rest.find("#PID<").or_else(|| rest.find("#Reference<")) {
+        let end = rest[start..].find('>').map_or(rest.len(), |end| start + end + 1);
+        text.push_str(&rest[..start]);
+        text.push_str("#PID<...>");
+        rest = &rest[end..];
+    }
+    text.push_str(rest);
+    Some(cut(&text, LONGEST_QUOTE).to_owned())
+}
+
+fn evicted(pod: &Pod) -> Option<(u8, String)> {
+    let status = pod.status.as_ref().filter(|status| status.phase.as_deref() == Some("Failed"))?;
+    let reason = status.reason.as_deref()?;
+    let message = status.message.as_deref().unwrap_or_default();
+    Some((3, format!("failed: {reason}: {}", cut(message, LONGEST_QUOTE))))
+}
+
+fn unschedulable(pod: &Pod) -> Option<(u8, String)> {
+    let scheduled = condition(pod, "PodScheduled").filter(|condition| condition.status == "False")?;
+    let message = scheduled.message.as_deref().unwrap_or_default();
+    Some((4, format!("cannot be scheduled: {}", cut(message, LONGEST_QUOTE))))
+}
+
+/// Up, as far as its startup probe goes, and yet not ready.
+fn unready(pod: &Pod) -> Option<(u8, String)> {
+    let unready = containers(pod).find(|status| status.started == Some(true) && !status.ready)?;
+    let running = unready.state.as_ref().is_some_and(|state| state.running.is_some());
+    running.then(|| (5, "runs, but its readiness probe does not pass".to_owned()))
+}
+
+/// A pod's condition of this type.
+pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.iter().flatten().find(|condition| condition.type_ == kind)
+}
+
+/// Neither running nor about to run any more.
+pub fn is_terminal(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// A container of it has run, or runs.
+pub fn has_run(pod: &Pod) -> bool {
+    let ran = |state: Option<&ContainerState>| {
+        state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    };
+    is_terminal(pod)
+        || containers(pod).any(|status| ran(status.state.as_ref()) || ran(status.last_state.as_ref()))
+}
+
+/// A pod misses this Secret.
+pub fn misses_secret(pod: &Pod, secret: &str) -> bool {
+    let quoted = format!("secret \"{secret}\" not found");
+    containers(pod).any(|status| {
+        let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+        waiting.is_some_and(|waiting| {
+            waiting.reason.as_deref() == Some("CreateContainerConfigError")
+                && waiting.message.as_deref().is_some_and(|message| message.contains(&quoted))
+        })
+    })
+}
+
+/// How the container that failed last ended, for a Job's pod.
+pub fn failure(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    containers(pod)
+        .filter_map(|status| status.state.as_ref()?.terminated.as_ref())
+        .filter(|end| end.exit_code != 0)
+        .max_by(|one, other| {
+            let at = |end: &ContainerStateTerminated| end.finished_at.as_ref().map(|time| time.0);
+            at(one).cmp(&at(other))
+        })
+}
+
+/// It was told to end, did not within its grace, and was killed.
+pub fn was_killed(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+        && containers(pod).any(|status| {
+            let end = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+            end.is_some_and(|end| end.exit_code == KILLED && end.reason.as_deref() != Some("OOMKilled"))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(status: &Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "shop-1"}, "status": status})).unwrap()
+    }
+
+    fn with(container: &Value) -> Pod {
+        let mut full =
+            json!({"name": "app", "image": "shop:1", "imageID": "", "ready": false, "restartCount": 0});
+        full.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+        pod(&json!({"phase": "Pending", "containerStatuses": [full]}))
+    }
+
+    fn says(pod: &Pod) -> String {
+        trouble(pod).map(|trouble| trouble.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn an_image_that_is_not_there_is_named_in_both_of_its_states() {
+        let back_off = with(&json!({"state": {"waiting": {"reason": "ImagePullBackOff",
+            "message": "Back-off pulling image \"shop:1\": ErrImagePull: rpc error: shop:1: not found"}}}));
+        let error = with(&json!({"state": {"waiting": {"reason": "ErrImagePull",
+            "message": "rpc error: code = NotFound desc = shop:1: not found"}}}));
+        assert_eq!(says(&back_off), "pod shop-1 cannot pull image shop:1: it does not exist");
+        assert_eq!(says(&error), says(&back_off));
+    }
+
+    #[test]
+    fn a_missing_secret_is_named() {
+        let pod = with(&json!({"state": {"waiting": {"reason": "CreateContainerConfigError",
+            "message": "secret \"shop-generated\" not found"}}}));
+        assert!(says(&pod).ends_with("CreateContainerConfigError: secret \"shop-generated\" not found"));
+        assert!(misses_secret(&pod, "shop-generated"));
+        assert!(!misses_secret(&pod, "shop"));
+    }
+
+    #[test]
+    fn a_crash_reads_the_same_in_all_of_its_states() {
+        let end = json!({"terminated": {"exitCode": 1, "reason": "Error", "message":
+            "starting\n** (RuntimeError) environment variable DATABASE_URL is missing.\n"}});
+        let terminated = with(&json!({"state": end, "restartCount": 3}));
+        let waiting = with(&json!({"restartCount": 4, "lastState": end, "state": {"waiting":
+            {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}}}));
+        let running = with(&json!({"restartCount": 5, "lastState": end,
+            "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}));
+        assert_eq!(
+            says(&terminated),
+            "pod shop-1 crashes with exit code 1: DATABASE_URL is missing: set spec.database.urlFrom to the \
+             Secret that holds it"
+        );
+        assert_eq!(says(&waiting), says(&terminated));
+        assert_eq!(says(&running), says(&terminated));
+    }
+
+    #[test]
+    fn exceptions_are_quoted_without_process_ids() {
+        let log = "09:01 [info] x\n** (EXIT from #PID<0.98.0>) shutdown\n";
+        assert_eq!(exception(log).unwrap(), "** (EXIT from #PID<...>) shutdown");
+        assert_eq!(exception("all is well"), None);
+    }
+
+    #[test]
+    fn out_of_memory_has_its_cure() {
+        let pod = with(&json!({"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}));
+        assert_eq!(
+            says(&pod),
+            "pod shop-1 crashes with exit code 137 (OOMKilled); raise resources.limits.memory"
+        );
+        assert!(!was_killed(&pod));
+    }
+
+    #[test]
+    fn a_pod_no_node_takes_says_why() {
+        let pod = pod(&json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/3 nodes are available: 3 Insufficient memory."}]}));
+        assert_eq!(
+            says(&pod),
+            "pod shop-1 cannot be scheduled: 0/3 nodes are available: 3 Insufficient memory."
+        );
+    }
+
+    #[test]
+    fn a_starting_pod_is_no_trouble() {
+        assert_eq!(trouble(&with(&json!({"state": {"waiting": {"reason": "ContainerCreating"}}}))), None);
+        assert_eq!(trouble(&pod(&json!({"phase": "Pending"}))), None);
+    }
+
+    #[test]
+    fn the_worst_comes_first() {
+        let pull = with(&json!({"state": {"waiting": {"reason": "ErrImagePull"}}}));
+        let crash = with(&json!({"state": {"terminated": {"exitCode": 1}}}));
+        assert!(trouble(&pull) < trouble(&crash));
+    }
+
+    #[test]
+    fn every_trap_has_a_cure() {
+        assert!(cure("(ErlangError) {:shutdown, :eafnosupport}").unwrap().contains("IPv6"));
+        assert_eq!(cure("fine"), None);
+    }
+
+    #[test]
+    fn killed_after_its_grace() {
+        let mut pod = with(&json!({"state": {"terminated": {"exitCode": 137, "reason": "Error"}}}));
+        assert!(!was_killed(&pod), "nobody asked it to end");
+        pod.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+        assert!(was_killed(&pod));
+    }
+}

@@ -1,0 +1,130 @@
+//! Which app is to be reconciled next: each at most once at a time, in order of when it is due.
+//!
+//! Pure: the driver hands in the instants.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+    time::Instant,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    /// When it is due; none while nothing is asked for.
+    due: Option<Instant>,
+    running: bool,
+}
+
+/// Apps and when they are due.
+#[derive(Debug)]
+pub struct Queue<K> {
+    entries: HashMap<K, Entry>,
+    due: BTreeSet<(Instant, K)>,
+}
+
+impl<K: Clone + Eq + Hash + Ord> Queue<K> {
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self { entries: HashMap::new(), due: BTreeSet::new() }
+    }
+
+    /// Asks for `key` at `at`, or earlier if that was asked for already. While it runs, it is taken again afterwards.
+    pub fn add(&mut self, key: K, at: Instant) {
+        let entry = self.entries.entry(key.clone()).or_insert(Entry { due: None, running: false });
+        if let Some(due) = entry.due {
+            if due <= at {
+                return;
+            }
+            self.due.remove(&(due, key.clone()));
+        }
+        entry.due = Some(at);
+        if !entry.running {
+            self.due.insert((at, key));
+        }
+    }
+
+    /// Takes the next that is due.
+    pub fn pop(&mut self, now: Instant) -> Option<K> {
+        let (at, _) = self.due.first()?;
+        if *at > now {
+            return None;
+        }
+        let (_, key) = self.due.pop_first()?;
+        self.entries.insert(key.clone(), Entry { due: None, running: true });
+        Some(key)
+    }
+
+    /// It has been reconciled.
+    pub fn done(&mut self, key: &K) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.running = false;
+        match entry.due {
+            Some(at) => {
+                self.due.insert((at, key.clone()));
+            }
+            None => {
+                self.entries.remove(key);
+            }
+        }
+    }
+
+    /// When the next is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// How many are due now and not running.
+    pub fn depth(&self, now: Instant) -> usize {
+        self.due.iter().take_while(|(at, _)| *at <= now).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn asked_for_twice_is_taken_once() {
+        let now = Instant::now();
+        let mut queue = Queue::new();
+        queue.add("a", now);
+        queue.add("a", now);
+        queue.add("b", now);
+        assert_eq!(queue.depth(now), 2);
+        assert_eq!(queue.pop(now), Some("a"));
+        assert_eq!(queue.pop(now), Some("b"));
+        assert_eq!(queue.pop(now), None);
+    }
+
+    #[test]
+    fn what_runs_is_not_taken_again_until_it_is_done() {
+        let now = Instant::now();
+        let mut queue = Queue::new();
+        queue.add("a", now);
+        assert_eq!(queue.pop(now), Some("a"));
+        queue.add("a", now);
+        assert_eq!(queue.pop(now), None);
+        queue.done(&"a");
+        assert_eq!(queue.pop(now), Some("a"));
+        queue.done(&"a");
+        assert_eq!(queue.pop(now), None);
+        assert!(queue.entries.is_empty());
+    }
+
+    #[test]
+    fn the_earlier_time_wins() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(10);
+        let mut queue = Queue::new();
+        queue.add("a", later);
+        assert_eq!(queue.pop(now), None);
+        assert_eq!(queue.next_due(), Some(later));
+        queue.add("a", now);
+        queue.add("a", later);
+        assert_eq!(queue.pop(now), Some("a"));
+        queue.done(&"a");
+        assert_eq!(queue.next_due(), None, "the later time was replaced");
+    }
+}

@@ -1,0 +1,344 @@
+//! One pass for one app: observe, plan, apply, report.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource as _;
+
+use super::{
+    apply::{Applied, Applier, Halt},
+    cache::AppKey,
+    drift::Drifts,
+    errors::{CallError, Verdict},
+    events::Recorder,
+    freshness::Freshness,
+    goal,
+    health::Health,
+    kind::Kind,
+    memory::{Memory, Remembered},
+    observe::{self, Observed},
+    scope::Scope,
+    snapshot::Snapshot,
+    status,
+    writer::Writer,
+};
+use crate::{
+    api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp},
+    build::{Revision, Settings},
+    plan::{Event, EventKind, Fault, Goal, Plan, World, plan},
+    telemetry::Metrics,
+};
+
+/// How often the planner is asked in one pass: each answer of a write that it waits for is one more.
+const ROUNDS: usize = 4;
+
+/// What came of a pass.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All that can be done now is done. Time alone changes something then.
+    Settled(Option<Timestamp>),
+    /// A cache has yet to catch up with what was written; news of it will come.
+    Behind(Kind),
+    /// A watch is not open; news of it will come.
+    Blind,
+    /// There is no such app, or it is going.
+    Gone,
+    /// An object changed meanwhile.
+    Outdated(Box<CallError>),
+    /// Worth trying again after a while.
+    Failed(String),
+    /// Only a person or another program can help. When true, it was tried just now.
+    Faulty(Fault, bool),
+}
+
+impl Outcome {
+    /// The value of the metric's label `outcome`.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Settled(_) => "settled",
+            Self::Behind(_) => "behind",
+            Self::Blind => "blind",
+            Self::Gone => "gone",
+            Self::Outdated(_) => "outdated",
+            Self::Failed(_) => "failed",
+            Self::Faulty(..) => "faulty",
+        }
+    }
+}
+
+/// All that a pass needs.
+pub struct Reconciler {
+    /// Sends every write.
+    pub writer: Arc<Writer>,
+    /// Publishes events.
+    pub recorder: Recorder,
+    /// What the caches have yet to show.
+    pub freshness: Arc<Mutex<Freshness>>,
+    /// Faults and persisting differences.
+    pub memory: Memory,
+    /// Whether the watches are open.
+    pub health: Health,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Facts about the cluster.
+    pub settings: Settings,
+    /// The caches, by namespace; one for all under none.
+    pub scopes: BTreeMap<Option<String>, Scope>,
+}
+
+/// A pass in the making.
+struct Pass<'a> {
+    key: &'a AppKey,
+    snapshot: &'a Snapshot,
+    app: Option<&'a ValidatedApp>,
+    stored: &'a BTreeMap<RevisionName, Revision>,
+    goal: Goal,
+    world: World,
+    /// The app as last written, for the next write.
+    written: PhoenixApp,
+    /// The status that is planned from.
+    status: PhoenixAppStatus,
+    applied: Applied,
+}
+
+impl Reconciler {
+    /// The caches an app is in.
+    pub fn scope(&self, key: &AppKey) -> Option<&Scope> {
+        self.scopes.get(&None).or_else(|| self.scopes.get(&Some(key.namespace.clone())))
+    }
+
+    /// Every app.
+    pub fn apps(&self) -> Vec<AppKey> {
+        self.scopes.values().flat_map(Scope::apps).collect()
+    }
+
+    /// One pass. With `probe`, what a fault prevented last time is tried again.
+    pub async fn reconcile(&self, key: &AppKey, probe: bool) -> Outcome {
+        let Some(scope) = self.scope(key) else { return Outcome::Gone };
+        if self.health.since().is_none() && self.health.fault().is_none() {
+            return Outcome::Blind;
+        }
+        let behind = self.fresh(|freshness| freshness.behind(key, |kind| scope.version(kind)));
+        if let Some(kind) = behind {
+            return Outcome::Behind(kind);
+        }
+        let Some(mut snapshot) = scope.snapshot(key, &self.health) else { return Outcome::Gone };
+        if snapshot.app.metadata.deletion_timestamp.is_some() {
+            return Outcome::Gone;
+        }
+        snapshot.going = self.fresh(|freshness| freshness.going(key, &snapshot.uids()));
+        Box::pin(self.pass(key, &snapshot, probe)).await
+    }
+
+    async fn pass(&self, key: &AppKey, snapshot: &Snapshot, probe: bool) -> Outcome {
+        let (stored, unreadable) = snapshot.stored();
+        let Observed { mut world, wake, killed } = observe::observe(snapshot, &stored);
+        let mut status = snapshot.app.status.clone().unwrap_or_default();
+        let generation = snapshot.app.metadata.generation.unwrap_or_default();
+        let valid = ValidatedApp::try_from(&*snapshot.app);
+        let mut remembered = self.memory.of(key, generation);
+        let mut applied = Applied::default();
+        remembered.note_killed(killed, &mut applied.events);
+        let (goal, app) = match &valid {
+            Ok(app) => {
+                let mut drifts = Drifts::new(remembered.drifts.clone());
+                observe::compare(&mut world, snapshot, app, &stored, &mut drifts);
+                status::note_drifts(&mut status, &drifts, generation, snapshot.now);
+                let taken = |name: &RevisionName| stored.contains_key(name);
+                let Some(desired) = goal::desired(app, &stored, taken) else {
+                    return Outcome::Failed("no name is free for a new revision".to_owned());
+                };
+                status.effective = status::effective(app, stored.get(&desired));
+                (goal::goal(app, &desired), Some(app))
+            }
+            Err(faults) => {
+                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                world.fault = Some(fault("Invalid", &faults.join("; ")));
+                (goal::of_invalid(&snapshot.app), None)
+            }
+        };
+        if let Some(first) = unreadable.first() {
+            world.fault = Some(fault("RevisionUnreadable", first));
+        }
+        if let Some(fault) = self.health.fault() {
+            world.fault = Some(fault);
+        }
+        let permanent = world.fault.clone();
+        if world.fault.is_none() && !probe {
+            world.fault.clone_from(&remembered.fault);
+        }
+        let written = (*snapshot.app).clone();
+        let mut pass = Pass { key, snapshot, app, stored: &stored, goal, world, written, status, applied };
+        let result = self.rounds(&mut pass, remembered.fault.is_some()).await;
+        remembered.take_drifts(std::mem::take(&mut pass.applied.drifts));
+        for event in std::mem::take(&mut pass.applied.events) {
+            self.recorder.publish(&reference(&snapshot.app), &event).await;
+        }
+        let outcome = match result {
+            Ok(plan_wake) => match (pass.world.fault.clone(), permanent) {
+                (Some(fault), None) => Outcome::Faulty(fault, probe),
+                _ => Outcome::Settled(earliest(plan_wake, wake)),
+            },
+            Err(Halt::Fault(fault)) => self.report_fault(&mut pass, fault).await,
+            Err(halt) => halted(halt),
+        };
+        remembered.fault = match &outcome {
+            Outcome::Faulty(fault, _) => Some(fault.clone()),
+            Outcome::Settled(_) => None,
+            _ => remembered.fault,
+        };
+        self.memory.keep(key, remembered);
+        outcome
+    }
+
+    /// Plans, reports and writes, again while the planner waits for the answer to a write of this pass.
+    ///
+    /// Facts go into the status before the writes that follow from them. After a fault, when only the report would
+    /// change, the writes go first: should they fail again, the status stays as it is.
+    async fn rounds(&self, pass: &mut Pass<'_>, after_fault: bool) -> Result<Option<Timestamp>, Halt> {
+        for _ in 0..ROUNDS {
+            let Plan { mut status, writes, wake } =
+                plan(&pass.goal, &pass.status, &pass.world, pass.snapshot.now);
+            if pass.snapshot.since.is_none() {
+                status::keep_counts(&mut status, &pass.status);
+            }
+            let writes_first = after_fault && !writes.is_empty() && status::same_facts(&pass.status, &status);
+            if !writes_first {
+                self.write_status(pass, &status).await?;
+            }
+            if let Some(app) = pass.app {
+                let applier = Applier {
+                    writer: &self.writer,
+                    key: pass.key,
+                    app,
+                    snapshot: pass.snapshot,
+                    stored: pass.stored,
+                    settings: &self.settings,
+                };
+                applier.carry_out(&writes, &mut pass.applied).await?;
+            }
+            if writes_first {
+                self.write_status(pass, &status).await?;
+            }
+            match pass.applied.secret.take() {
+                Some(posted) => pass.world.secret_posted = Some(posted),
+                None => return Ok(wake),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says what stands in the way, in the status.
+    async fn report_fault(&self, pass: &mut Pass<'_>, fault: Fault) -> Outcome {
+        pass.world.fault = Some(fault.clone());
+        let status = plan(&pass.goal, &pass.status, &pass.world, pass.snapshot.now).status;
+        match self.write_status(pass, &status).await {
+            Ok(()) => Outcome::Faulty(fault, true),
+            Err(halt) => halted(halt),
+        }
+    }
+
+    /// Writes the status if it differs, and tells of every transition.
+    async fn write_status(&self, pass: &mut Pass<'_>, status: &PhoenixAppStatus) -> Result<(), Halt> {
+        let before = pass.written.status.clone();
+        self.metrics.phase(&pass.key.namespace, &pass.key.name, status.phase);
+        pass.status = status.clone();
+        if before.as_ref() == Some(status) {
+            return Ok(());
+        }
+        pass.written.status = Some(status.clone());
+        let made = self.writer.replace_status(pass.key, &pass.written).await?;
+        pass.written.metadata.resource_version = made.metadata.resource_version;
+        let before = before.unwrap_or_default();
+        for event in crate::plan::events(&before, status) {
+            tracing::info!(reason = event.reason, "{}", event.note);
+            self.recorder.publish(&reference(&pass.written), &event).await;
+        }
+        for entry in status.history.iter().filter(|entry| !before.history.contains(entry)) {
+            let took = entry.started_at.0.duration_until(entry.ended_at.0);
+            self.metrics.rolled_out(&format!("{:?}", entry.outcome), took.as_secs_f64());
+        }
+        Ok(())
+    }
+
+    /// Says of an object that it cannot be read.
+    pub async fn report_unreadable(&self, unreadable: &super::watch::Unreadable) {
+        let super::watch::Unreadable { kind, key, uid, error } = unreadable;
+        tracing::warn!(%kind, object = %key, error, "an object cannot be read; it is treated as absent");
+        if *kind == Kind::PhoenixApp {
+            let note =
+                format!("this app cannot be read, and nothing is done for it: {error}; correct the field");
+            let event = Event { kind: EventKind::Warning, reason: "Unreadable", note };
+            let about = ObjectReference {
+                api_version: Some(PhoenixApp::api_version(&()).into_owned()),
+                kind: Some(kind.to_string()),
+                name: Some(key.name.clone()),
+                namespace: Some(key.namespace.clone()),
+                uid: Some(uid.clone()),
+                ..ObjectReference::default()
+            };
+            self.recorder.publish(&about, &event).await;
+        }
+    }
+
+    /// The app is gone: nothing of it is kept.
+    pub fn forget(&self, key: &AppKey) {
+        self.fresh(|freshness| freshness.forget(key));
+        self.memory.forget(key);
+        self.metrics.phase(&key.namespace, &key.name, None);
+    }
+
+    fn fresh<T>(&self, act: impl FnOnce(&mut Freshness) -> T) -> T {
+        act(&mut self.freshness.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn halted(halt: Halt) -> Outcome {
+    match halt {
+        Halt::Call(error) if matches!(error.verdict(), Verdict::Outdated | Verdict::Exists) => {
+            Outcome::Outdated(error)
+        }
+        Halt::Call(error) => Outcome::Failed(error.to_string()),
+        Halt::Wait(why) => Outcome::Failed(why),
+        Halt::Fault(fault) => Outcome::Faulty(fault, true),
+    }
+}
+
+fn fault(reason: &str, message: &str) -> Fault {
+    Fault { reason: reason.to_owned(), message: message.to_owned() }
+}
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
+/// What events are about.
+fn reference(app: &PhoenixApp) -> ObjectReference {
+    app.object_ref(&())
+}
+
+/// How long until an instant; nothing when it has passed.
+pub fn until(at: Timestamp) -> Duration {
+    Duration::try_from(Timestamp::now().duration_until(at)).unwrap_or(Duration::ZERO)
+}
+
+impl Remembered {
+    /// Tells of each pod that was killed, once.
+    fn note_killed(&mut self, killed: BTreeMap<String, String>, events: &mut Vec<Event>) {
+        self.killed.retain(|uid| killed.contains_key(uid));
+        for (uid, pod) in killed {
+            if self.killed.insert(uid) {
+                let note = format!(
+                    "pod {pod} did not end within its grace and was killed; raise spec.shutdown.grace, or see what \
+                     it waits for"
+                );
+                events.push(Event { kind: EventKind::Warning, reason: "UncleanShutdown", note });
+            }
+        }
+    }
+}

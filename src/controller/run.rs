@@ -1,0 +1,349 @@
+//! The driver: takes apps out of the queue, hands each to the reconciler, and deals with what comes of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use kube::{Client, Config};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tracing::Instrument as _;
+
+use super::{
+    backoff::{Backoff, jitter},
+    cache::AppKey,
+    events::Recorder,
+    freshness::Freshness,
+    health::Health,
+    memory::Memory,
+    queue::Queue,
+    reconcile::{Outcome, Reconciler, until},
+    scope::{Scope, Start},
+    watch::News,
+    writer::Writer,
+};
+use crate::{
+    build::Settings,
+    telemetry::{self, Metrics},
+};
+
+/// How long writes in flight may take after a signal to stop.
+const FAREWELL: Duration = Duration::from_secs(8);
+/// A change retries an app that failed, but not at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The same after a conflict: news of what changed is on its way.
+const HASTE: Duration = Duration::from_millis(50);
+
+/// How the operator is to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Namespaces to look after; none: all.
+    pub namespaces: BTreeSet<String>,
+    /// Facts about the cluster.
+    pub settings: Settings,
+    /// Where metrics and health are served.
+    pub listen: SocketAddr,
+    /// Apps reconciled at the same time.
+    pub concurrency: usize,
+    /// Longest wait for any answer of the API server.
+    pub call_timeout: Duration,
+    /// Names this process in events.
+    pub instance: String,
+}
+
+/// Runs until a signal to stop.
+///
+/// # Errors
+/// When there is no way to the API server, or the address cannot be listened on.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let client = client(&options).await?;
+    let metrics = Metrics::new().context("registering metrics")?;
+    let health = Health::default();
+    let (stop, stopping) = watch::channel(false);
+    let mut served = {
+        let mut stopping = stopping.clone();
+        let stopped = async move {
+            // A dropped sender means the same.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
+        tokio::spawn(telemetry::serve(options.listen, metrics.clone(), Arc::new(health.clone()), stopped))
+    };
+    let (news, heard) = mpsc::unbounded_channel();
+    let mut watches = JoinSet::new();
+    let reconciler = assemble(&options, &client, &metrics, &health, &news, &mut watches);
+    let mut driver = Driver {
+        reconciler: Arc::new(reconciler),
+        health: health.clone(),
+        metrics,
+        concurrency: options.concurrency.max(1),
+        queue: Queue::new(),
+        running: JoinSet::new(),
+        retries: HashMap::new(),
+        waiting: BTreeSet::new(),
+        heard,
+    };
+    tracing::info!(namespaces = ?options.namespaces, cluster_domain = options.settings.cluster_domain, "running");
+    let ended = tokio::select! {
+        () = driver.drive() => Ok(()),
+        signal = signal() => signal,
+        ended = &mut served => ended.context("serving metrics and health").and_then(|served| served),
+    };
+    tracing::info!("stopping");
+    health.stop();
+    watches.abort_all();
+    driver.finish().await;
+    // Nobody listens any more: stopped already.
+    let _ = stop.send(true);
+    ended
+}
+
+async fn client(options: &Options) -> anyhow::Result<Client> {
+    let mut config = Config::infer().await.context("finding the API server (KUBECONFIG, or in a pod)")?;
+    // Its retries may hold one call for minutes; ours go through the queue.
+    config.default_retry = false;
+    config.connect_timeout = Some(options.call_timeout);
+    Client::try_from(config).context("making a client of the API server")
+}
+
+fn assemble(
+    options: &Options,
+    client: &Client,
+    metrics: &Metrics,
+    health: &Health,
+    news: &mpsc::UnboundedSender<News>,
+    watches: &mut JoinSet<()>,
+) -> Reconciler {
+    let freshness = Arc::new(Mutex::new(Freshness::default()));
+    let writer =
+        Arc::new(Writer::new(client.clone(), options.call_timeout, metrics.clone(), freshness.clone()));
+    let wanted: Vec<Option<String>> = if options.namespaces.is_empty() {
+        vec![None]
+    } else {
+        options.namespaces.iter().cloned().map(Some).collect()
+    };
+    let mut scopes = BTreeMap::new();
+    for namespace in wanted {
+        let scope = Scope::start(Start {
+            client: client.clone(),
+            namespace: namespace.clone(),
+            timeout: options.call_timeout,
+            health: health.clone(),
+            news: news.clone(),
+            metrics: metrics.clone(),
+            tasks: watches,
+        });
+        scopes.insert(namespace, scope);
+    }
+    Reconciler {
+        recorder: Recorder::new(writer.clone(), options.instance.clone()),
+        writer,
+        freshness,
+        memory: Memory::default(),
+        health: health.clone(),
+        metrics: metrics.clone(),
+        settings: options.settings.clone(),
+        scopes,
+    }
+}
+
+async fn signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// An app that failed, and when it is tried again.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    backoff: Backoff,
+    /// Not before, whatever happens.
+    earliest: Instant,
+    /// At the latest.
+    at: Instant,
+}
+
+/// A finished pass.
+struct Done {
+    key: AppKey,
+    outcome: Outcome,
+    took: Duration,
+}
+
+struct Driver {
+    reconciler: Arc<Reconciler>,
+    health: Health,
+    metrics: Metrics,
+    concurrency: usize,
+    queue: Queue<AppKey>,
+    running: JoinSet<Done>,
+    retries: HashMap<AppKey, Retry>,
+    /// Apps whose caches have yet to catch up.
+    waiting: BTreeSet<AppKey>,
+    heard: mpsc::UnboundedReceiver<News>,
+}
+
+impl Driver {
+    /// Runs for ever.
+    async fn drive(&mut self) {
+        loop {
+            self.start_due();
+            let due = self.queue.next_due().filter(|_| self.running.len() < self.concurrency);
+            let timer = async {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = timer => {}
+                Some(news) = self.heard.recv() => self.hear(news),
+                Some(done) = self.running.join_next() => self.deal_with(done),
+            }
+        }
+    }
+
+    /// Lets what runs come to its end, for a while.
+    async fn finish(&mut self) {
+        let rest = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL, rest).await.is_err() {
+            tracing::warn!("writes in flight did not end in time");
+        }
+    }
+
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        while self.running.len() < self.concurrency {
+            let Some(key) = self.queue.pop(now) else { break };
+            let reconciler = self.reconciler.clone();
+            let probe = self.retries.get(&key).is_none_or(|retry| retry.at <= now);
+            let span = tracing::info_span!("reconcile", namespace = key.namespace, app = key.name);
+            self.running.spawn(
+                async move {
+                    let began = Instant::now();
+                    let outcome = reconciler.reconcile(&key, probe).await;
+                    Done { key, outcome, took: began.elapsed() }
+                }
+                .instrument(span),
+            );
+        }
+        self.metrics.queued(self.queue.depth(now));
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Changed(key) => self.ask(key),
+            News::Current => {
+                for key in std::mem::take(&mut self.waiting) {
+                    self.ask(key);
+                }
+            }
+            News::Watches => {
+                tracing::info!(open = self.health.since().is_some(), "the watches changed");
+                for key in self.reconciler.apps() {
+                    self.ask(key);
+                }
+            }
+            News::Unreadable(unreadable) => {
+                let reconciler = self.reconciler.clone();
+                tokio::spawn(async move { reconciler.report_unreadable(&unreadable).await });
+            }
+        }
+    }
+
+    /// As soon as possible; soon, if it has just failed.
+    fn ask(&mut self, key: AppKey) {
+        let now = Instant::now();
+        let at = self.retries.get(&key).map_or(now, |retry| retry.earliest.max(now));
+        self.queue.add(key, at);
+    }
+
+    /// The one place where the results of passes end: logs, metrics, and when to try again.
+    fn deal_with(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let Done { key, outcome, took } = match done {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::error!(%error, "a pass ended in disorder; this is a bug");
+                // Which app it was is not known; all are looked at again, and the queue starts anew.
+                self.queue = Queue::new();
+                for key in self.reconciler.apps() {
+                    self.ask(key);
+                }
+                return;
+            }
+        };
+        let span = tracing::info_span!("reconcile", namespace = key.namespace, app = key.name);
+        let _entered = span.enter();
+        self.metrics.reconciled(outcome.label(), took);
+        self.queue.done(&key);
+        match outcome {
+            Outcome::Settled(wake) => {
+                tracing::debug!(?wake, "settled");
+                self.retries.remove(&key);
+                if let Some(at) = wake {
+                    self.queue.add(key, Instant::now() + until(at));
+                }
+            }
+            Outcome::Behind(kind) => {
+                tracing::debug!(%kind, "a cache has yet to catch up");
+                self.metrics.stale(kind.as_str());
+                self.waiting.insert(key.clone());
+                self.resume(key);
+            }
+            Outcome::Blind => tracing::debug!("a watch is not open"),
+            Outcome::Gone => {
+                tracing::debug!("gone");
+                self.retries.remove(&key);
+                self.waiting.remove(&key);
+                self.reconciler.forget(&key);
+            }
+            Outcome::Outdated(error) => {
+                tracing::debug!(%error, "an object changed meanwhile");
+                self.retry(key, HASTE);
+            }
+            Outcome::Failed(why) => {
+                tracing::warn!("{why}; trying again");
+                self.retry(key, PATIENCE);
+            }
+            Outcome::Faulty(fault, true) => {
+                tracing::warn!(reason = fault.reason, "{}; trying again", fault.message);
+                self.retry(key, PATIENCE);
+            }
+            Outcome::Faulty(fault, false) => {
+                tracing::debug!(reason = fault.reason, "as before");
+                self.resume(key);
+            }
+        }
+        self.metrics.backed_off(self.retries.len());
+    }
+
+    /// One more failure. News does not make it tried again sooner than after `pause`.
+    fn retry(&mut self, key: AppKey, pause: Duration) {
+        let now = Instant::now();
+        let known = self.retries.get(&key).map(|retry| retry.backoff);
+        let mut backoff = known.unwrap_or_default();
+        let wait = backoff.next(jitter());
+        let retry = Retry { backoff, earliest: now + wait.min(pause), at: now + wait };
+        tracing::debug!(failures = backoff.failures(), ?wait, "backing off");
+        self.retries.insert(key.clone(), retry);
+        self.queue.add(key, retry.at);
+    }
+
+    /// The wait for the next try goes on.
+    fn resume(&mut self, key: AppKey) {
+        if let Some(retry) = self.retries.get(&key) {
+            let at = retry.at.max(Instant::now() + PATIENCE);
+            self.queue.add(key, at);
+        }
+    }
+}

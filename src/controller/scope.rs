@@ -1,0 +1,204 @@
+//! The caches of one namespace, or of all, and the watches that fill them.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, Deployment, ReplicaSet},
+    batch::v1::Job,
+    core::v1::{ConfigMap, Pod, PodSpec, Service, ServiceAccount},
+    discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{
+    Api, Client, Resource,
+    core::{DeserializeGuard, PartialObjectMeta},
+};
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc::UnboundedSender, task::JoinSet};
+
+use super::{
+    cache::{AppKey, Belongs, Cache, child, itself},
+    health::Health,
+    kind::Kind,
+    snapshot::Snapshot,
+    watch::{MetadataOf, News, Source, Typed, Watch},
+};
+use crate::{
+    api::{PhoenixApp, labels},
+    telemetry::Metrics,
+};
+
+/// The caches of one namespace, or of all.
+pub struct Scope {
+    apps: Arc<Cache<PhoenixApp>>,
+    revisions: Arc<Cache<ControllerRevision>>,
+    deployments: Arc<Cache<Deployment>>,
+    replica_sets: Arc<Cache<PartialObjectMeta<ReplicaSet>>>,
+    pods: Arc<Cache<Pod>>,
+    services: Arc<Cache<Service>>,
+    slices: Arc<Cache<EndpointSlice>>,
+    jobs: Arc<Cache<Job>>,
+    config_maps: Arc<Cache<ConfigMap>>,
+    service_accounts: Arc<Cache<ServiceAccount>>,
+    budgets: Arc<Cache<PodDisruptionBudget>>,
+}
+
+/// What starting watches takes.
+pub struct Start<'a> {
+    /// Opens them.
+    pub client: Client,
+    /// The namespace; none: all.
+    pub namespace: Option<String>,
+    /// Longest wait for a list, or for a watch to open.
+    pub timeout: Duration,
+    /// How they stand.
+    pub health: Health,
+    /// Where news goes.
+    pub news: UnboundedSender<News>,
+    /// Counts failures.
+    pub metrics: Metrics,
+    /// Where they run.
+    pub tasks: &'a mut JoinSet<()>,
+}
+
+/// Nothing to leave out.
+const fn whole<K>(_: &mut K) {}
+
+/// Of a pod, only where it is and how it fares.
+fn prune_pod(pod: &mut Pod) {
+    let node_name = pod.spec.as_mut().and_then(|spec| spec.node_name.take());
+    pod.spec = Some(PodSpec { node_name, ..PodSpec::default() });
+}
+
+impl Scope {
+    /// Starts all watches.
+    pub fn start(mut start: Start<'_>) -> Self {
+        let of_app = labels::APP;
+        let begin = &mut start;
+        Self {
+            apps: begin.typed(None, itself, whole),
+            revisions: begin.typed(Some(of_app), child, whole),
+            deployments: begin.typed(Some(of_app), child, whole),
+            replica_sets: begin.metadata::<ReplicaSet>(of_app),
+            // On pods of both Deployments and migrations.
+            pods: begin.typed(Some(labels::REVISION), child, prune_pod),
+            services: begin.typed(Some(of_app), child, whole),
+            slices: begin.typed(Some(of_app), child, whole),
+            jobs: begin.typed(Some(labels::MIGRATION), child, whole),
+            config_maps: begin.typed(Some(of_app), child, whole),
+            service_accounts: begin.typed(Some(of_app), child, whole),
+            budgets: begin.typed(Some(of_app), child, whole),
+        }
+    }
+
+    /// Every app.
+    pub fn apps(&self) -> impl Iterator<Item = AppKey> + use<> {
+        self.apps.apps().into_iter()
+    }
+
+    /// The app as it is known.
+    pub fn app(&self, key: &AppKey) -> Option<Arc<PhoenixApp>> {
+        self.apps.get(key, &key.name)
+    }
+
+    /// Up to which version the cache of a kind is current. One that is not cached always is.
+    pub fn version(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::PhoenixApp => self.apps.version(),
+            Kind::ControllerRevision => self.revisions.version(),
+            Kind::Deployment => self.deployments.version(),
+            Kind::ReplicaSet => self.replica_sets.version(),
+            Kind::Pod => self.pods.version(),
+            Kind::Service => self.services.version(),
+            Kind::EndpointSlice => self.slices.version(),
+            Kind::Job => self.jobs.version(),
+            Kind::ConfigMap => self.config_maps.version(),
+            Kind::ServiceAccount => self.service_accounts.version(),
+            Kind::PodDisruptionBudget => self.budgets.version(),
+            Kind::Secret | Kind::Event | Kind::Other => u64::MAX,
+        }
+    }
+
+    /// Everything known of an app.
+    pub fn snapshot(&self, key: &AppKey, health: &Health) -> Option<Snapshot> {
+        Some(Snapshot {
+            app: self.app(key)?,
+            revisions: self.revisions.of(key),
+            deployments: self.deployments.of(key),
+            replica_sets: self.replica_sets.of(key),
+            pods: self.pods.of(key),
+            services: self.services.of(key),
+            slices: self.slices.of(key),
+            jobs: self.jobs.of(key),
+            config_maps: self.config_maps.of(key),
+            service_accounts: self.service_accounts.of(key),
+            budgets: self.budgets.of(key),
+            going: std::collections::BTreeSet::new(),
+            since: health.since(),
+            now: jiff::Timestamp::now(),
+        })
+    }
+}
+
+impl Start<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    fn typed<K>(&mut self, selector: Option<&str>, belongs: Belongs, prune: fn(&mut K)) -> Arc<Cache<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let source = Typed(self.api::<DeserializeGuard<K>>());
+        self.watch(source, selector, belongs, prune)
+    }
+
+    fn metadata<K>(&mut self, selector: &str) -> Arc<Cache<PartialObjectMeta<K>>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let source = MetadataOf(self.api::<K>());
+        self.watch(source, Some(selector), child, whole)
+    }
+
+    fn watch<S: Source>(
+        &mut self,
+        source: S,
+        selector: Option<&str>,
+        belongs: Belongs,
+        prune: fn(&mut S::Object),
+    ) -> Arc<Cache<S::Object>> {
+        let cache = Arc::new(Cache::new(belongs));
+        let watch = Watch {
+            source,
+            selector: selector.map(str::to_owned),
+            cache: cache.clone(),
+            prune,
+            timeout: self.timeout,
+            gauge: self.health.gauge(self.namespace.clone(), Kind::of::<S::Object>()),
+            news: self.news.clone(),
+            metrics: self.metrics.clone(),
+        };
+        self.tasks.spawn(watch.run());
+        cache
+    }
+}

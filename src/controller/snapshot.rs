@@ -1,0 +1,124 @@
+//! Everything the caches hold of one app, at one moment.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        apps::v1::{ControllerRevision, Deployment, ReplicaSet},
+        batch::v1::Job,
+        core::v1::{ConfigMap, Pod, Service, ServiceAccount},
+        discovery::v1::EndpointSlice,
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{Resource, core::PartialObjectMeta};
+
+use crate::{
+    api::{PhoenixApp, RevisionName},
+    build::Revision,
+};
+
+/// Everything the caches hold of one app, at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The app.
+    pub app: Arc<PhoenixApp>,
+    /// Stored revisions.
+    pub revisions: Vec<Arc<ControllerRevision>>,
+    /// Deployments.
+    pub deployments: Vec<Arc<Deployment>>,
+    /// Metadata of `ReplicaSets`.
+    pub replica_sets: Vec<Arc<PartialObjectMeta<ReplicaSet>>>,
+    /// Pods, those of migrations included.
+    pub pods: Vec<Arc<Pod>>,
+    /// Services.
+    pub services: Vec<Arc<Service>>,
+    /// Endpoints of the Services.
+    pub slices: Vec<Arc<EndpointSlice>>,
+    /// Migration Jobs.
+    pub jobs: Vec<Arc<Job>>,
+    /// `ConfigMaps`.
+    pub config_maps: Vec<Arc<ConfigMap>>,
+    /// `ServiceAccounts`.
+    pub service_accounts: Vec<Arc<ServiceAccount>>,
+    /// Disruption budgets.
+    pub budgets: Vec<Arc<PodDisruptionBudget>>,
+    /// UIDs of objects that were deleted and are still seen.
+    pub going: BTreeSet<String>,
+    /// Since when everything is seen without a gap.
+    pub since: Option<Timestamp>,
+    /// The present instant.
+    pub now: Timestamp,
+}
+
+impl Snapshot {
+    /// Owned by this very app, not by an earlier one of its name.
+    pub fn owns(&self, meta: &ObjectMeta) -> bool {
+        let uid = self.app.metadata.uid.as_deref().unwrap_or_default();
+        controller(meta) == Some(uid)
+    }
+
+    /// An object of ours with this name.
+    pub fn find<'a, K: Resource>(&self, objects: &'a [Arc<K>], name: &str) -> Option<&'a Arc<K>> {
+        objects.iter().find(|object| object.meta().name.as_deref() == Some(name) && self.owns(object.meta()))
+    }
+
+    /// Being deleted, as far as is known.
+    pub fn leaving(&self, meta: &ObjectMeta) -> bool {
+        meta.deletion_timestamp.is_some() || meta.uid.as_ref().is_some_and(|uid| self.going.contains(uid))
+    }
+
+    /// The UIDs of all objects that the operator may have deleted.
+    pub fn uids(&self) -> BTreeSet<String> {
+        fn uids<K: Resource>(objects: &[Arc<K>]) -> impl Iterator<Item = String> {
+            objects.iter().filter_map(|object| object.meta().uid.clone())
+        }
+        uids(&self.revisions)
+            .chain(uids(&self.deployments))
+            .chain(uids(&self.jobs))
+            .chain(uids(&self.config_maps))
+            .chain(uids(&self.budgets))
+            .collect()
+    }
+
+    /// The name of the revision that an object's name holds: `<app>-<revision>`.
+    pub fn revision_of(&self, meta: &ObjectMeta) -> Option<RevisionName> {
+        let app = self.app.metadata.name.as_deref()?;
+        meta.name.as_deref()?.strip_prefix(app)?.strip_prefix('-')?.parse().ok()
+    }
+
+    /// Stored revisions of ours that can be read, and a sentence for each that cannot.
+    pub fn stored(&self) -> (BTreeMap<RevisionName, Revision>, Vec<String>) {
+        let mut stored = BTreeMap::new();
+        let mut unreadable = Vec::new();
+        for object in self.revisions.iter().filter(|object| self.owns(&object.metadata)) {
+            match (self.revision_of(&object.metadata), Revision::from_controller_revision(object)) {
+                (Some(name), Ok(revision)) if revision.name == name => {
+                    stored.insert(name, revision);
+                }
+                (_, Err(error)) => unreadable.push(error.to_string()),
+                _ => {
+                    let name = object.metadata.name.as_deref().unwrap_or_default();
+                    unreadable.push(format!("{name} holds another revision than its name says; delete it"));
+                }
+            }
+        }
+        (stored, unreadable)
+    }
+
+    /// The active Service, if it is ours.
+    pub fn active_service(&self) -> Option<&Arc<Service>> {
+        self.find(&self.services, self.app.metadata.name.as_deref()?)
+    }
+}
+
+/// The UID of an object's controller.
+pub fn controller(meta: &ObjectMeta) -> Option<&str> {
+    let owners = meta.owner_references.iter().flatten();
+    owners.filter(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str()).next()
+}

@@ -1,0 +1,163 @@
+//! The parts of the status that the planner does not know of, and which parts are facts rather than reports.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::drift::Drifts;
+use crate::{
+    api::{EffectiveStatus, PhoenixAppStatus, ValidatedApp},
+    build::{Revision, Settings, render},
+};
+
+const DRIFT_PERSISTS: &str = "DriftPersists";
+
+/// Conditional defaults as they are in force: those of the stored revision, else those it will have.
+pub fn effective(app: &ValidatedApp, stored: Option<&Revision>) -> Option<EffectiveStatus> {
+    let effective = if let Some(revision) = stored {
+        revision.effective.clone()
+    } else {
+        let name = "0000000000".parse().ok()?;
+        render(app, &name, &Settings::default()).effective
+    };
+    Some(EffectiveStatus {
+        migrations_mode: effective.migrations.as_str().to_owned(),
+        isolation: format!("{:?}", effective.isolation),
+        run_as_user: effective.run_as_user,
+    })
+}
+
+/// Keeps the condition that tells of differences which our own apply did not remove.
+///
+/// After a restart of the operator nothing is known of them, until they have been found again: it stays meanwhile.
+pub fn note_drifts(status: &mut PhoenixAppStatus, drifts: &Drifts, generation: i64, now: Timestamp) {
+    let at = status.conditions.iter().position(|condition| condition.type_ == DRIFT_PERSISTS);
+    if drifts.still.is_empty() {
+        if let (Some(at), false) = (at, drifts.fresh) {
+            status.conditions.remove(at);
+        }
+        return;
+    }
+    let objects: Vec<String> = drifts
+        .still
+        .iter()
+        .map(|which| {
+            let fields = drifts.persisting.get(which).map(|one| one.fields.join(", ")).unwrap_or_default();
+            format!("{} {} in {fields}", which.0, which.1)
+        })
+        .collect();
+    let message = format!(
+        "another program changes what is applied: {}; it is left so until the spec changes",
+        objects.join("; ")
+    );
+    let condition = Condition {
+        type_: DRIFT_PERSISTS.to_owned(),
+        status: "True".to_owned(),
+        reason: "ChangedByOthers".to_owned(),
+        message,
+        last_transition_time: at.map_or(Time(now), |at| status.conditions[at].last_transition_time.clone()),
+        observed_generation: Some(generation),
+    };
+    match at {
+        Some(at) => status.conditions[at] = condition,
+        None => status.conditions.push(condition),
+    }
+}
+
+/// While a watch is not open, what is counted may not be so: it stays as it was last known.
+pub fn keep_counts(status: &mut PhoenixAppStatus, known: &PhoenixAppStatus) {
+    const AVAILABLE: &str = "Available";
+    status.replicas = known.replicas;
+    status.ready_replicas = known.ready_replicas;
+    status.conditions.retain(|condition| condition.type_ != AVAILABLE);
+    let available = known.conditions.iter().position(|condition| condition.type_ == AVAILABLE);
+    if let Some(at) = available {
+        let at_most = status.conditions.len();
+        status.conditions.insert(at.min(at_most), known.conditions[at].clone());
+    }
+}
+
+/// Whether two statuses hold the same facts: what cannot be computed anew, and so is written before acting on it.
+/// The progress clock is none of them: it starts with the writes.
+pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
+    fn facts(status: &PhoenixAppStatus) -> PhoenixAppStatus {
+        let PhoenixAppStatus {
+            stable,
+            previous,
+            promotion,
+            candidate,
+            attempt,
+            secrets_for,
+            migration,
+            last_command,
+            history,
+            observed_generation: _,
+            phase: _,
+            message: _,
+            replicas: _,
+            ready_replicas: _,
+            selector: _,
+            effective: _,
+            conditions: _,
+        } = status.clone();
+        let candidate = candidate.map(|mut candidate| {
+            candidate.progress = None;
+            candidate
+        });
+        PhoenixAppStatus {
+            stable,
+            previous,
+            promotion,
+            candidate,
+            attempt,
+            secrets_for,
+            migration,
+            last_command,
+            history,
+            ..PhoenixAppStatus::default()
+        }
+    }
+    facts(one) == facts(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::testing::app,
+        controller::{drift::Persisting, kind::Kind},
+    };
+
+    #[test]
+    fn a_report_is_no_fact() {
+        let one = PhoenixAppStatus { message: "a".to_owned(), ..PhoenixAppStatus::default() };
+        let mut other = PhoenixAppStatus { message: "b".to_owned(), ..PhoenixAppStatus::default() };
+        assert!(same_facts(&one, &other));
+        other.attempt = 1;
+        assert!(!same_facts(&one, &other));
+    }
+
+    #[test]
+    fn the_condition_stays_until_nothing_differs() {
+        let which = (Kind::Service, "shop".to_owned());
+        let persisting = Persisting { wanted: "h".to_owned(), fields: vec!["spec.type".to_owned()] };
+        let mut drifts = Drifts::new([(which.clone(), persisting)].into());
+        drifts.still.push(which);
+        let mut status = PhoenixAppStatus::default();
+        note_drifts(&mut status, &drifts, 1, Timestamp::UNIX_EPOCH);
+        assert!(status.conditions[0].message.contains("Service shop in spec.type"));
+        let unknown = Drifts { fresh: true, ..Drifts::default() };
+        note_drifts(&mut status, &unknown, 1, Timestamp::UNIX_EPOCH);
+        assert_eq!(status.conditions.len(), 1, "after a restart");
+        note_drifts(&mut status, &Drifts::default(), 1, Timestamp::UNIX_EPOCH);
+        assert!(status.conditions.is_empty());
+    }
+
+    #[test]
+    fn effective_defaults_are_shown_before_they_are_stored() {
+        let effective = effective(&app("{image: shop:1}"), None).unwrap();
+        assert_eq!(
+            (effective.migrations_mode.as_str(), effective.isolation.as_str()),
+            ("Disabled", "Shared")
+        );
+    }
+}

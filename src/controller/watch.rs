@@ -1,0 +1,379 @@
+//! One watch: list, then follow, for ever; into a cache, and out as the names of the apps concerned.
+//!
+//! Written out rather than taken from `kube::runtime::watcher`, which hides two things that are needed here: up to
+//! which `resourceVersion` a cache is current (lists and bookmarks tell), and whether the watch is open.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Debug,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt as _, stream::BoxStream};
+use kube::{
+    Api, Resource,
+    api::{ListParams, ObjectList, WatchEvent, WatchParams},
+    core::{DeserializeGuard, PartialObjectMeta},
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{
+    backoff::jitter,
+    cache::{AppKey, Cache, number},
+    errors::{Call, CallError, Verdict},
+    health::{Down, Gauge},
+    kind::Kind,
+};
+use crate::telemetry::Metrics;
+
+/// Seconds after which the API server ends a watch.
+const WATCH_SECONDS: u32 = 290;
+/// Without an event, a bookmark or the end of the watch for this long, the connection is dead. Bookmarks come about
+/// once a minute.
+const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
+/// Objects per page of a list.
+const PAGE: u32 = 500;
+/// Waits after failures, as client-go's reflector has them.
+const FIRST_WAIT: Duration = Duration::from_millis(800);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// What can be listed and watched.
+pub trait Source: Send + Sync + 'static {
+    /// What comes of it.
+    type Object: Resource<DynamicType = ()> + Clone + Send + Sync + 'static;
+
+    /// Lists a page.
+    fn list(
+        &self,
+        params: &ListParams,
+    ) -> impl Future<Output = kube::Result<ObjectList<DeserializeGuard<Self::Object>>>> + Send;
+
+    /// Watches.
+    fn watch(
+        &self,
+        params: &WatchParams,
+        version: &str,
+    ) -> impl Future<Output = kube::Result<Events<Self::Object>>> + Send;
+}
+
+/// Events of a watch.
+pub type Events<K> = BoxStream<'static, kube::Result<WatchEvent<DeserializeGuard<K>>>>;
+
+/// Whole objects.
+pub struct Typed<K>(pub Api<DeserializeGuard<K>>);
+
+impl<K> Source for Typed<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    type Object = K;
+
+    async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<DeserializeGuard<K>>> {
+        self.0.list(params).await
+    }
+
+    async fn watch(&self, params: &WatchParams, version: &str) -> kube::Result<Events<K>> {
+        Ok(self.0.watch(params, version).await?.boxed())
+    }
+}
+
+/// Only their metadata.
+pub struct MetadataOf<K>(pub Api<K>);
+
+impl<K> Source for MetadataOf<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    type Object = PartialObjectMeta<K>;
+
+    async fn list(
+        &self,
+        params: &ListParams,
+    ) -> kube::Result<ObjectList<DeserializeGuard<PartialObjectMeta<K>>>> {
+        let ObjectList { types, metadata, items } = self.0.list_metadata(params).await?;
+        Ok(ObjectList {
+            types,
+            metadata,
+            items: items.into_iter().map(|item| DeserializeGuard(Ok(item))).collect(),
+        })
+    }
+
+    async fn watch(&self, params: &WatchParams, version: &str) -> kube::Result<Events<PartialObjectMeta<K>>> {
+        let good = |object| DeserializeGuard(Ok(object));
+        let events = self.0.watch_metadata(params, version).await?;
+        Ok(events
+            .map(move |event| {
+                event.map(|event| match event {
+                    WatchEvent::Added(object) => WatchEvent::Added(good(object)),
+                    WatchEvent::Modified(object) => WatchEvent::Modified(good(object)),
+                    WatchEvent::Deleted(object) => WatchEvent::Deleted(good(object)),
+                    WatchEvent::Bookmark(bookmark) => WatchEvent::Bookmark(bookmark),
+                    WatchEvent::Error(error) => WatchEvent::Error(error),
+                })
+            })
+            .boxed())
+    }
+}
+
+/// What a watch tells the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Something of this app has changed.
+    Changed(AppKey),
+    /// A cache has moved on without a change: apps that wait for it may go on.
+    Current,
+    /// A watch is open (again), or is not any more: every app is to be looked at.
+    Watches,
+    /// An object cannot be read.
+    Unreadable(Unreadable),
+}
+
+/// An object that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace and name.
+    pub key: AppKey,
+    /// Its UID.
+    pub uid: String,
+    /// What is wrong with it.
+    pub error: String,
+}
+
+/// A watch to be run.
+pub struct Watch<S: Source> {
+    /// Of what.
+    pub source: S,
+    /// Which objects.
+    pub selector: Option<String>,
+    /// Where they are kept.
+    pub cache: Arc<Cache<S::Object>>,
+    /// Leaves out what is not needed.
+    pub prune: fn(&mut S::Object),
+    /// Longest wait for a list, or for a watch to open.
+    pub timeout: Duration,
+    /// How it stands.
+    pub gauge: Gauge,
+    /// Where news goes.
+    pub news: UnboundedSender<News>,
+    /// Counts failures.
+    pub metrics: Metrics,
+}
+
+/// Why a watch ended.
+enum End {
+    /// The API server ended it in good order.
+    Closed,
+    /// It has to begin with a list again.
+    Expired,
+}
+
+impl<S: Source> Watch<S> {
+    /// Runs until it is dropped.
+    pub async fn run(self) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let began = Instant::now();
+            if let Err(error) = self.list_and_follow().await {
+                self.down(&error);
+                if began.elapsed() > LONGEST_WAIT {
+                    wait = FIRST_WAIT;
+                }
+                tokio::time::sleep(wait.mul_f64(1.0 + jitter())).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+        }
+    }
+
+    /// Lists, then watches until a list is needed again.
+    async fn list_and_follow(&self) -> Result<(), CallError> {
+        let mut version = self.list().await?;
+        let mut wait = FIRST_WAIT;
+        loop {
+            let began = Instant::now();
+            match self.follow(&mut version).await {
+                Ok(End::Closed) if began.elapsed() > Duration::from_secs(1) => wait = FIRST_WAIT,
+                Ok(End::Closed) => {
+                    // Closed at once, again and again: not a state to hurry in.
+                    tokio::time::sleep(wait.mul_f64(1.0 + jitter())).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+                Ok(End::Expired) => {
+                    tracing::info!(kind = %Self::kind(), "the watch expired; listing again");
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.down(&error);
+                    if began.elapsed() > LONGEST_WAIT {
+                        wait = FIRST_WAIT;
+                    }
+                    tokio::time::sleep(wait.mul_f64(1.0 + jitter())).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+            }
+        }
+    }
+
+    /// Reads everything, as it is now, and returns its version.
+    async fn list(&self) -> Result<String, CallError> {
+        let mut params =
+            ListParams { label_selector: self.selector.clone(), limit: Some(PAGE), ..ListParams::default() };
+        let mut objects = Vec::new();
+        let version = loop {
+            let page = self.timed("list", self.source.list(&params)).await?;
+            objects.extend(page.items.into_iter().filter_map(|object| self.readable(object)));
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                break page.metadata.resource_version.unwrap_or_default();
+            }
+        };
+        let changed = self.cache.replace(objects, number(&version));
+        self.gauge.synced();
+        self.tell(changed);
+        self.send(News::Current);
+        Ok(version)
+    }
+
+    /// Follows changes from `version` on.
+    async fn follow(&self, version: &mut String) -> Result<End, CallError> {
+        let params = WatchParams {
+            label_selector: self.selector.clone(),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            ..WatchParams::default()
+        };
+        let mut events = match self.timed("watch", self.source.watch(&params, version)).await {
+            Err(error) if is_gone(&error) => return Ok(End::Expired),
+            events => events?,
+        };
+        if self.gauge.up() {
+            self.send(News::Watches);
+        }
+        loop {
+            let Some(event) = self.next(&mut events).await? else { return Ok(End::Closed) };
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    keep(version, object.meta().resource_version.as_ref());
+                    let meta = object.meta().clone();
+                    let changed = match self.readable(object) {
+                        Some(object) => self.cache.apply(object),
+                        None => self.cache.delete(&meta),
+                    };
+                    self.tell(changed);
+                }
+                WatchEvent::Deleted(object) => {
+                    keep(version, object.meta().resource_version.as_ref());
+                    self.tell(self.cache.delete(object.meta()));
+                }
+                WatchEvent::Bookmark(bookmark) => {
+                    version.clone_from(&bookmark.metadata.resource_version);
+                    self.cache.bookmark(number(version));
+                    self.send(News::Current);
+                }
+                WatchEvent::Error(status) if status.code == 410 => return Ok(End::Expired),
+                WatchEvent::Error(status) => {
+                    return Err(CallError::Refused { call: self.call("watch"), status });
+                }
+            }
+        }
+    }
+
+    async fn next<T>(
+        &self,
+        events: &mut (impl Stream<Item = kube::Result<T>> + Unpin),
+    ) -> Result<Option<T>, CallError> {
+        match tokio::time::timeout(SILENCE, events.next()).await {
+            Ok(Some(Ok(event))) => Ok(Some(event)),
+            Ok(Some(Err(error))) => Err(CallError::of(self.call("watch"), error)),
+            Ok(None) => Ok(None),
+            Err(_) => Err(CallError::Timeout { call: self.call("watch"), after: SILENCE }),
+        }
+    }
+
+    /// The object, unless it cannot be read; then people are told.
+    fn readable(&self, object: DeserializeGuard<S::Object>) -> Option<S::Object> {
+        match object.0 {
+            Ok(mut object) => {
+                let meta = object.meta_mut();
+                meta.managed_fields = None;
+                if let Some(annotations) = meta.annotations.as_mut() {
+                    annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+                }
+                (self.prune)(&mut object);
+                Some(object)
+            }
+            Err(invalid) => {
+                let key = AppKey {
+                    namespace: invalid.metadata.namespace.unwrap_or_default(),
+                    name: invalid.metadata.name.unwrap_or_default(),
+                };
+                let uid = invalid.metadata.uid.unwrap_or_default();
+                self.send(News::Unreadable(Unreadable {
+                    kind: Self::kind(),
+                    key,
+                    uid,
+                    error: invalid.error,
+                }));
+                None
+            }
+        }
+    }
+
+    fn down(&self, error: &CallError) {
+        tracing::warn!(kind = %Self::kind(), %error, "a watch failed; trying again");
+        self.metrics.watch_failed(Self::kind().as_str());
+        let fault = match error.verdict() {
+            Verdict::Fault(fault) => Some(fault),
+            _ => None,
+        };
+        if self.gauge.down(Down { why: error.to_string(), fault }) {
+            self.send(News::Watches);
+        }
+    }
+
+    fn tell(&self, changed: BTreeSet<AppKey>) {
+        for app in changed {
+            self.send(News::Changed(app));
+        }
+    }
+
+    fn send(&self, news: News) {
+        // The driver is gone only when everything stops.
+        let _ = self.news.send(news);
+    }
+
+    fn kind() -> Kind {
+        Kind::of::<S::Object>()
+    }
+
+    fn call(&self, verb: &'static str) -> Call {
+        let namespace = self.gauge.namespace().unwrap_or("*").to_owned();
+        Call { verb, kind: Self::kind(), namespace, name: "*".to_owned() }
+    }
+
+    async fn timed<T>(
+        &self,
+        verb: &'static str,
+        answer: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, CallError> {
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(CallError::of(self.call(verb), error)),
+            Err(_) => Err(CallError::Timeout { call: self.call(verb), after: self.timeout }),
+        }
+    }
+}
+
+fn is_gone(error: &CallError) -> bool {
+    matches!(error, CallError::Refused { status, .. } if status.code == 410)
+}
+
+fn keep(version: &mut String, newer: Option<&String>) {
+    if let Some(newer) = newer {
+        version.clone_from(newer);
+    }
+}

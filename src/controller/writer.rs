@@ -1,0 +1,224 @@
+//! The one place through which every call that is no watch goes: timed out, counted by verb and kind, and remembered
+//! so that nothing is planned from caches older than it.
+
+use std::{
+    fmt::Debug,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{
+    cache::{AppKey, version_of},
+    errors::{Call, CallError},
+    freshness::Freshness,
+    kind::Kind,
+};
+use crate::{
+    api::{PhoenixApp, labels},
+    telemetry::Metrics,
+};
+
+/// Field manager of every write.
+pub const MANAGER: &str = "phoenix-operator";
+
+/// Writes to the API server.
+pub struct Writer {
+    client: Client,
+    timeout: Duration,
+    metrics: Metrics,
+    freshness: Arc<Mutex<Freshness>>,
+}
+
+/// What every child of ours is.
+pub trait Child:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Child for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+impl Writer {
+    /// A writer.
+    pub const fn new(
+        client: Client,
+        timeout: Duration,
+        metrics: Metrics,
+        freshness: Arc<Mutex<Freshness>>,
+    ) -> Self {
+        Self { client, timeout, metrics, freshness }
+    }
+
+    /// Makes an object; it never changes one that is there, however late it arrives.
+    pub async fn create<K: Child>(&self, app: &AppKey, object: &K) -> Result<K, CallError> {
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let api = self.api::<K>(app);
+        let made =
+            self.write(call::<K>("create", app, &object.name_any()), api.create(&params, object)).await?;
+        self.wrote(app, &made);
+        Ok(made)
+    }
+
+    /// Server-side apply of the object in the version it was planned from.
+    pub async fn apply<K: Child>(&self, app: &AppKey, object: &K, version: &str) -> Result<K, CallError> {
+        let mut object = object.clone();
+        object.meta_mut().resource_version = Some(version.to_owned());
+        let name = object.name_any();
+        let params = PatchParams::apply(MANAGER).force();
+        let api = self.api::<K>(app);
+        let body = Patch::Apply(&object);
+        let made = self.write(call::<K>("patch", app, &name), api.patch(&name, &params, &body)).await?;
+        self.wrote(app, &made);
+        Ok(made)
+    }
+
+    /// Merges a patch that names the version it was planned from.
+    pub async fn merge<K: Child>(&self, app: &AppKey, name: &str, patch: &Value) -> Result<K, CallError> {
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let api = self.api::<K>(app);
+        let body = Patch::Merge(patch);
+        let made = self.write(call::<K>("patch", app, name), api.patch(name, &params, &body)).await?;
+        self.wrote(app, &made);
+        Ok(made)
+    }
+
+    /// Replaces the status, in the version the app was read in.
+    pub async fn replace_status(&self, key: &AppKey, app: &PhoenixApp) -> Result<PhoenixApp, CallError> {
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let api = self.api::<PhoenixApp>(key);
+        let call = Call { verb: "update/status", ..call::<PhoenixApp>("update", key, &key.name) };
+        let made = self.write(call, api.replace_status(&key.name, &params, app)).await?;
+        self.wrote(key, &made);
+        Ok(made)
+    }
+
+    /// Deletes an object, if it still is the one that was planned from.
+    pub async fn delete<K: Child>(
+        &self,
+        app: &AppKey,
+        name: &str,
+        uid: &str,
+        version: &str,
+    ) -> Result<(), CallError> {
+        let params = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: Some(version.to_owned()),
+            }),
+            ..DeleteParams::default()
+        };
+        let api = self.api::<K>(app);
+        let answer = self.write(call::<K>("delete", app, name), api.delete(name, &params)).await?;
+        let mut freshness = self.freshness.lock().unwrap_or_else(PoisonError::into_inner);
+        freshness.deleted(app, uid);
+        if let Some(object) = answer.left() {
+            freshness.wrote(app, Kind::of::<K>(), version_of(object.meta()));
+        }
+        Ok(())
+    }
+
+    /// Makes an object in no cache and of no app, such as an event.
+    pub async fn publish<K: Child>(&self, namespace: &str, object: &K) -> Result<K, CallError> {
+        let app = AppKey { namespace: namespace.to_owned(), name: String::new() };
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let api = self.api::<K>(&app);
+        self.write(call::<K>("create", &app, &object.name_any()), api.create(&params, object)).await
+    }
+
+    /// Patches an object in no cache and of no app, such as an event.
+    pub async fn republish<K: Child>(
+        &self,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<K, CallError> {
+        let app = AppKey { namespace: namespace.to_owned(), name: String::new() };
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let api = self.api::<K>(&app);
+        self.write(call::<K>("patch", &app, name), api.patch(name, &params, &Patch::Merge(patch))).await
+    }
+
+    /// Reads an object as it is now.
+    pub async fn get<K: Child>(&self, app: &AppKey, name: &str) -> Result<Option<K>, CallError> {
+        let api = self.api::<K>(app);
+        self.timed(call::<K>("get", app, name), api.get_opt(name)).await
+    }
+
+    /// The pods of the app's migrations as they are now.
+    pub async fn migration_pods(&self, app: &AppKey) -> Result<Vec<Pod>, CallError> {
+        let params = ListParams::default().labels(&format!("{}={}", labels::MIGRATION, app.name));
+        let api = self.api::<Pod>(app);
+        let list = self.timed(call::<Pod>("list", app, &app.name), api.list(&params)).await?;
+        Ok(list.items)
+    }
+
+    fn api<K: Child>(&self, app: &AppKey) -> Api<K> {
+        Api::namespaced(self.client.clone(), &app.namespace)
+    }
+
+    /// An object was read as it is now: nothing is planned before the cache shows it.
+    pub fn saw<K: Child>(&self, app: &AppKey, object: &K) {
+        self.wrote(app, object);
+    }
+
+    fn wrote<K: Child>(&self, app: &AppKey, object: &K) {
+        let mut freshness = self.freshness.lock().unwrap_or_else(PoisonError::into_inner);
+        freshness.wrote(app, Kind::of::<K>(), version_of(object.meta()));
+    }
+
+    async fn write<T>(
+        &self,
+        call: Call,
+        answer: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, CallError> {
+        let (verb, kind) = (call.verb, call.kind.as_str());
+        let result = self.timed(call, answer).await;
+        self.metrics.wrote(verb, kind, result.as_ref().map_or_else(CallError::result, |_| "ok"));
+        if result.is_ok() {
+            tracing::debug!(verb, kind, "wrote");
+        }
+        result
+    }
+
+    async fn timed<T>(
+        &self,
+        call: Call,
+        answer: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, CallError> {
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(CallError::of(call, error)),
+            Err(_) => Err(CallError::Timeout { call, after: self.timeout }),
+        }
+    }
+}
+
+fn call<K: Child>(verb: &'static str, app: &AppKey, name: &str) -> Call {
+    Call { verb, kind: Kind::of::<K>(), namespace: app.namespace.clone(), name: name.to_owned() }
+}

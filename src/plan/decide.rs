@@ -1,0 +1,413 @@
+//! The driver of the machine: which revision is to serve, what stands between, and the next writes.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::replicas::Moves;
+use super::report::{Found, Gate};
+use super::strategy::{self, Course};
+use super::world::{Rev, RevisionObs, Upkeep};
+use super::{Draft, Facts, Write, clock, history, migration, prune, traffic};
+use crate::api::{Candidate, Outcome, StrategyKind, Verdict};
+
+/// Decides everything but what the status says about it.
+pub(super) fn decide(d: &mut Draft) -> Found {
+    choose(d);
+    let mut found = match d.status.candidate.clone() {
+        Some(candidate) if candidate.verdict.is_none() => forward(d, &candidate),
+        Some(candidate) if d.status.stable.is_some() => back(d, &candidate),
+        Some(candidate) => stay(d, &candidate),
+        None => rest(d),
+    };
+    found.surplus = found.surplus || d.status.candidate.is_none() && others_populated(d);
+    record_facts(d);
+    found
+}
+
+/// Which revision is the candidate. A spec that moved on replaces it, but never kills a running migration.
+fn choose(d: &mut Draft) {
+    let desired = d.goal.desired.clone();
+    match d.status.candidate.clone() {
+        None if d.status.stable.as_ref() != Some(&desired) => start(d, &desired),
+        Some(candidate) if candidate.revision != desired => {
+            if migration::in_flight(d, &candidate) {
+                return;
+            }
+            if candidate.verdict.is_none() {
+                history::ended(&mut d.status, &candidate, Outcome::Superseded, "NewerSpec", d.now);
+            }
+            if d.status.stable.as_ref() == Some(&desired) {
+                d.status.candidate = None;
+                d.status.migration = None;
+            } else {
+                start(d, &desired);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Begins a new attempt.
+pub(super) fn start(d: &mut Draft, revision: &Rev) {
+    d.status.attempt += 1;
+    d.status.migration = None;
+    d.status.candidate = Some(Candidate {
+        revision: revision.clone(),
+        attempt: d.status.attempt,
+        strategy: d.goal.strategy,
+        started_at: Time(d.now),
+        verdict: None,
+        progress: None,
+    });
+}
+
+/// Ends the attempt without promotion.
+pub(super) fn end(d: &mut Draft, outcome: Outcome, reason: &str, message: &str) {
+    if let Some(candidate) = d.status.candidate.as_mut() {
+        candidate.progress = None;
+        candidate.verdict = Some(Verdict {
+            outcome,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            returned: false,
+        });
+        let candidate = candidate.clone();
+        history::ended(&mut d.status, &candidate, outcome, reason, d.now);
+    }
+}
+
+/// An attempt under way: gate after gate.
+fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
+    let mut found = Found { secrets: secrets(d, &candidate.revision), ..Found::default() };
+    if found.secrets != Gate::Passed {
+        hold(d, candidate);
+        return found;
+    }
+    let Some(revision) = stored(d, &candidate.revision) else {
+        hold(d, candidate);
+        found.migrated = Gate::Waiting("the revision is being stored".to_owned());
+        return found;
+    };
+    // Before the Job, which reads the revision's defaults.
+    upkeep(d, &[&candidate.revision]);
+    found.migrated = migration::gate(d, candidate, &revision);
+    if !found.migrated.is_open() {
+        clock::stop(d);
+        if d.status.candidate.as_ref().is_some_and(|c| c.verdict.is_none()) {
+            hold(d, candidate);
+        }
+        found.overdue = d.status.stable.is_none()
+            && matches!(found.migrated, Gate::Failing { .. })
+            && clock::passed(d, candidate.started_at.0, d.goal.progress_deadline);
+        return found;
+    }
+    let focus = candidate.revision.clone();
+    let reference = d.stable();
+    let cautious = reference.is_some() && candidate.strategy == StrategyKind::Rolling;
+    advance(d, candidate.strategy, &Course { focus: &focus, reference: reference.as_ref(), cautious });
+    pods_and_traffic(d, candidate, &mut found);
+    found
+}
+
+fn pods_and_traffic(d: &mut Draft, candidate: &Candidate, found: &mut Found) {
+    let focus = &candidate.revision;
+    let available = d.world.deployments.get(focus).map_or(0, |deployment| deployment.available);
+    let (wanted, serving) = (d.goal.replicas, d.world.serving(focus));
+    let ready = is_up(d, focus);
+    found.pods = if ready && wanted > 0 {
+        Gate::Passed
+    } else {
+        Gate::Waiting(format!("{} of {wanted} pods of revision {focus} are available", available.min(wanted)))
+    };
+    let shifted = ready && wanted > 0 && serving >= wanted && !others_serve(d, focus);
+    found.traffic = if shifted {
+        Gate::Passed
+    } else {
+        Gate::Waiting(format!(
+            "{} of {wanted} pods of revision {focus} receive requests",
+            serving.min(wanted)
+        ))
+    };
+    if shifted {
+        promote(d, candidate);
+        found.settled = true;
+        return;
+    }
+    let held_up = strategy::waits_for(candidate.strategy, d.world, focus);
+    let counting = wanted > 0 && d.world.asked(focus) > 0;
+    found.waits = held_up;
+    if !counting {
+        clock::stop(d);
+        return;
+    }
+    if clock::run(d, available) {
+        let worst = worst(d, focus);
+        let seconds = d.goal.progress_deadline.as_secs();
+        let message = format!("no more pods of revision {focus} became available within {seconds} s{worst}");
+        if d.status.stable.is_some() {
+            end(d, Outcome::Failed, "ProgressDeadlineExceeded", &message);
+            d.writes.clear();
+        }
+        // with a stable revision the return begins now, and has its own clock
+        found.overdue = d.status.stable.is_none();
+        found.pods = Gate::Failed { reason: "ProgressDeadlineExceeded".to_owned(), message };
+    }
+}
+
+fn promote(d: &mut Draft, candidate: &Candidate) {
+    let status = &mut d.status;
+    if status.stable.as_ref() != Some(&candidate.revision) {
+        status.previous = status.stable.replace(candidate.revision.clone());
+    }
+    status.promotion += 1;
+    status.candidate = None;
+    status.migration = None;
+    history::ended(status, candidate, Outcome::Promoted, "", d.now);
+}
+
+/// An attempt that ended: everything returns to the stable revision.
+fn back(d: &mut Draft, candidate: &Candidate) -> Found {
+    let mut found = Found { secrets: Gate::Passed, ..Found::default() };
+    let Some(stable) = d.stable() else { return found };
+    found.waits = migration::clear(d, Some(candidate));
+    upkeep(d, &[&stable]);
+    if stored(d, &stable).is_none() {
+        return found;
+    }
+    advance(d, candidate.strategy, &Course { focus: &stable, reference: Some(&stable), cautious: false });
+    let returned = is_up(d, &stable)
+        && d.world.serving(&stable) >= d.goal.replicas
+        && !others_populated(d)
+        && found.waits.is_none();
+    let done = candidate.verdict.as_ref().is_some_and(|verdict| verdict.returned);
+    if returned
+        && !done
+        && let Some(verdict) = d.status.candidate.as_mut().and_then(|c| c.verdict.as_mut())
+    {
+        verdict.returned = true;
+    }
+    if returned || done {
+        clock::stop(d);
+        if found.waits.is_none() {
+            prune::prune(d);
+        }
+    } else {
+        let available = d.world.deployments.get(&stable).map_or(0, |deployment| deployment.available);
+        found.overdue = d.goal.replicas > 0 && clock::run(d, available);
+    }
+    found.worst = worst(d, &stable);
+    found
+}
+
+/// A person ended the very first rollout: what serves stays.
+fn stay(d: &mut Draft, candidate: &Candidate) -> Found {
+    let mut found = Found { secrets: Gate::Passed, ..Found::default() };
+    found.waits = migration::clear(d, Some(candidate));
+    let moves = Moves::default();
+    let selector = traffic::steer(d, Some(&candidate.revision), &moves);
+    d.status.selector = traffic::text(&d.goal.app, &selector);
+    if found.waits.is_none()
+        && let Some(verdict) = d.status.candidate.as_mut().and_then(|c| c.verdict.as_mut())
+    {
+        verdict.returned = true;
+    }
+    found
+}
+
+/// No rollout: the stable revision is kept at its size.
+fn rest(d: &mut Draft) -> Found {
+    let mut found = Found { secrets: Gate::Passed, migrated: Gate::Passed, ..Found::default() };
+    let Some(stable) = d.stable() else { return found };
+    if d.world.secret_missing {
+        found.secrets = secrets(d, &stable);
+    }
+    let job_gone = migration::clear(d, None).is_none();
+    upkeep(d, &[&stable]);
+    if stored(d, &stable).is_none() {
+        return found;
+    }
+    let strategy = d.goal.strategy;
+    advance(d, strategy, &Course { focus: &stable, reference: Some(&stable), cautious: false });
+    found.settled = is_up(d, &stable) && d.world.serving(&stable) >= d.goal.replicas;
+    found.worst = worst(d, &stable);
+    found.waits = strategy::waits_for(strategy, d.world, &stable);
+    if found.settled && job_gone {
+        prune::prune(d);
+    }
+    found
+}
+
+/// The generated Secret exists: made once, posted again for each new revision and when a pod misses it.
+fn secrets(d: &mut Draft, revision: &Rev) -> Gate {
+    let answered = d.world.secret_posted.as_ref().is_some_and(|posted| posted.revision == *revision);
+    if answered {
+        d.status.secrets_for = Some(revision.clone());
+        return Gate::Passed;
+    }
+    if d.status.secrets_for.as_ref() == Some(revision) && !d.world.secret_missing {
+        return Gate::Passed;
+    }
+    d.write(Write::PostSecret { revision: revision.clone() });
+    Gate::Waiting("the generated Secret is being made".to_owned())
+}
+
+/// The stored revision; asks for it to be stored when it is not.
+fn stored(d: &mut Draft, name: &Rev) -> Option<RevisionObs> {
+    match d.world.revisions.get(name) {
+        Some(revision) if revision.terminating => None,
+        Some(revision) => Some(revision.clone()),
+        None if d.world.deployments.contains_key(name) => {
+            d.write(Write::RebuildRevision { revision: name.clone() });
+            None
+        }
+        None if d.goal.desired == *name => {
+            d.write(Write::CreateRevision { revision: name.clone() });
+            None
+        }
+        None => None,
+    }
+}
+
+/// The candidate may not have pods yet: what serves is kept.
+fn hold(d: &mut Draft, candidate: &Candidate) {
+    let reference = d.stable();
+    let nobody = Rev::new();
+    let waiting_for_migration = d.world.revisions.get(&candidate.revision).is_some_and(|r| r.needs_migration);
+    let course = if d.goal.stop_before_migration && waiting_for_migration {
+        Course { focus: &candidate.revision, reference: reference.as_ref(), cautious: false }
+    } else {
+        Course { focus: &nobody, reference: reference.as_ref(), cautious: false }
+    };
+    let mut kept: Vec<&Rev> = vec![&candidate.revision];
+    kept.extend(reference.as_ref());
+    upkeep(d, &kept);
+    let strategy = candidate.strategy;
+    let stops = strategy == StrategyKind::Recreate && d.goal.stop_before_migration && waiting_for_migration;
+    let moves = if stops || !d.goal.stop_before_migration {
+        strategy::hold(strategy, d, &course)
+    } else {
+        Moves::default()
+    };
+    perform(d, Some(&candidate.revision), &moves);
+}
+
+/// Moves on towards the focus.
+fn advance(d: &mut Draft, strategy: StrategyKind, course: &Course) {
+    let focus = course.focus.clone();
+    upkeep(d, &[&focus]);
+    let moves = strategy::advance(strategy, d, course);
+    perform(d, Some(&focus), &moves);
+}
+
+/// Writes the moves: the selector first, then raises and repairs, and at the very end the one lowering.
+fn perform(d: &mut Draft, focus: Option<&Rev>, moves: &Moves) {
+    let selector = traffic::steer(d, focus, moves);
+    d.status.selector = traffic::text(&d.goal.app, &selector);
+    for (revision, replicas) in &moves.raise {
+        set_replicas(d, revision, *replicas);
+    }
+    let touched: BTreeSet<&Rev> =
+        moves.raise.iter().chain(&moves.lower).map(|(revision, _)| revision).collect();
+    let world = d.world;
+    for (revision, deployment) in &world.deployments {
+        if deployment.drifted && !deployment.terminating && !touched.contains(revision) {
+            set_replicas(d, revision, deployment.replicas);
+        }
+    }
+    if let Some((revision, replicas)) = &moves.lower {
+        set_replicas(d, revision, *replicas);
+    }
+}
+
+fn set_replicas(d: &mut Draft, revision: &Rev, replicas: u32) {
+    let write = match d.world.deployments.get(revision) {
+        // A Deployment of the same name that is going is waited out.
+        Some(deployment) if deployment.terminating => return,
+        Some(deployment) if d.world.revisions.contains_key(revision) => Write::ApplyDeployment {
+            revision: revision.clone(),
+            replicas,
+            version: deployment.version.clone(),
+        },
+        None if d.world.revisions.contains_key(revision) => {
+            Write::CreateDeployment { revision: revision.clone(), replicas }
+        }
+        _ => return,
+    };
+    d.write(write);
+}
+
+/// Children whose repair can harm nothing, those that the named revisions do not need left out.
+fn upkeep(d: &mut Draft, revisions: &[&Rev]) {
+    let world = d.world;
+    for child in &world.upkeep {
+        let needed = match child {
+            Upkeep::Defaults(revision) => {
+                revisions.contains(&revision) && world.revisions.contains_key(revision)
+                    || world.asked(revision) > 0
+            }
+            _ => true,
+        };
+        let write = Write::Upkeep(child.clone());
+        if needed && !d.writes.contains(&write) {
+            d.write(write);
+        }
+    }
+}
+
+/// Repairs the facts recorded on the stored revisions; they follow from the status.
+fn record_facts(d: &mut Draft) {
+    let mut wanted: Vec<(Rev, Facts)> = Vec::new();
+    if let Some(stable) = d.stable() {
+        let facts = Facts {
+            promotion: Some(d.status.promotion),
+            outcome: Some(Outcome::Promoted),
+            ..Facts::default()
+        };
+        wanted.push((stable, facts));
+    }
+    if let Some(candidate) = &d.status.candidate {
+        let outcome = candidate.verdict.as_ref().map(|verdict| verdict.outcome);
+        let facts = Facts { attempt: Some(candidate.attempt), outcome, ..Facts::default() };
+        wanted.push((candidate.revision.clone(), facts));
+    }
+    for (revision, facts) in wanted {
+        let Some(stored) = d.world.revisions.get(&revision) else { continue };
+        let known = facts.attempt.is_none_or(|attempt| attempt == stored.attempt)
+            && facts.promotion.is_none_or(|promotion| promotion == stored.promotion)
+            && (facts.outcome.is_none() || facts.outcome == stored.outcome);
+        let busy =
+            d.writes.iter().any(|w| matches!(w, Write::Annotate { revision: r, .. } if *r == revision));
+        if !known && !busy && !stored.terminating {
+            let version = stored.version.clone();
+            d.writes.insert(0, Write::Annotate { revision, facts, version });
+        }
+    }
+}
+
+/// The Deployment is at its wanted size, its controller agrees, and all its pods are available.
+fn is_up(d: &Draft, revision: &Rev) -> bool {
+    let wanted = d.goal.replicas;
+    match d.world.deployments.get(revision) {
+        Some(deployment) => {
+            !deployment.terminating
+                && deployment.observed
+                && deployment.replicas == wanted
+                && deployment.available >= wanted
+        }
+        None => wanted == 0,
+    }
+}
+
+fn others_serve(d: &Draft, focus: &Rev) -> bool {
+    d.world.populated().into_iter().any(|revision| revision != focus && !d.world.is_quiet(revision))
+}
+
+fn others_populated(d: &Draft) -> bool {
+    d.stable().is_some_and(|stable| others_serve(d, &stable))
+}
+
+fn worst(d: &Draft, revision: &Rev) -> String {
+    let worst = d.world.pods.get(revision).and_then(|pods| pods.worst.as_ref());
+    worst.map_or_else(String::new, |why| format!("; {why}"))
+}

@@ -1,0 +1,96 @@
+//! Events: one for each transition between two statuses, none without one.
+
+use crate::api::{Candidate, MigrationState, PhoenixAppStatus};
+
+/// Whether an event tells of something that went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// All is as it should be.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// Something that happened to the app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Normal or Warning.
+    pub kind: EventKind,
+    /// A word for machines.
+    pub reason: &'static str,
+    /// A sentence for people.
+    pub note: String,
+}
+
+/// What happened between two statuses.
+pub fn events(old: &PhoenixAppStatus, new: &PhoenixAppStatus) -> Vec<Event> {
+    let mut events = Vec::new();
+    attempts(old, new, &mut events);
+    migration(old, new, &mut events);
+    if new.stable != old.stable
+        && let Some(stable) = &new.stable
+    {
+        events.push(normal("Promoted", format!("revision {stable} is stable")));
+    }
+    if new.last_command != old.last_command
+        && let Some(command) = &new.last_command
+    {
+        events
+            .push(normal("Command", format!("{:?} {:?}: {}", command.text, command.answer, command.message)));
+    }
+    for (kind, reason) in [("Stalled", "Stalled"), ("SecretRegenerated", "SecretRegenerated")] {
+        if let (None, Some(message)) = (message(old, kind), message(new, kind)) {
+            events.push(warning(reason, message));
+        }
+    }
+    if available(old) && !available(new) && new.phase != Some(crate::api::Phase::Suspended) {
+        events.push(warning("Unavailable", new.message.clone()));
+    }
+    events
+}
+
+fn attempts(old: &PhoenixAppStatus, new: &PhoenixAppStatus, events: &mut Vec<Event>) {
+    let Some(candidate) = &new.candidate else { return };
+    let known = old.candidate.as_ref().filter(|before| before.attempt == candidate.attempt);
+    let name = format!("revision {}, attempt {}", candidate.revision, candidate.attempt);
+    if known.is_none() {
+        events.push(normal("RolloutStarted", name.clone()));
+    }
+    let verdict = |candidate: &Candidate| candidate.verdict.clone();
+    let before = known.and_then(verdict);
+    if let Some(verdict) = verdict(candidate) {
+        if before.is_none() {
+            events.push(warning("RolloutEnded", format!("{name}: {}", verdict.message)));
+        }
+        if verdict.returned && !before.is_some_and(|before| before.returned) && new.stable.is_some() {
+            events.push(normal("Returned", format!("{name}: all traffic is on the stable revision")));
+        }
+    }
+}
+
+fn migration(old: &PhoenixAppStatus, new: &PhoenixAppStatus, events: &mut Vec<Event>) {
+    let failing = |status: &PhoenixAppStatus| {
+        status.migration.as_ref().filter(|m| m.state == MigrationState::Ending).map(|m| m.message.clone())
+    };
+    if let (None, Some(message)) = (failing(old), failing(new)) {
+        events.push(warning("MigrationFailed", message));
+    }
+}
+
+fn message(status: &PhoenixAppStatus, kind: &str) -> Option<String> {
+    let condition =
+        status.conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True");
+    condition.map(|condition| condition.message.clone())
+}
+
+fn available(status: &PhoenixAppStatus) -> bool {
+    message(status, "Available").is_some()
+}
+
+const fn normal(reason: &'static str, note: String) -> Event {
+    Event { kind: EventKind::Normal, reason, note }
+}
+
+const fn warning(reason: &'static str, note: String) -> Event {
+    Event { kind: EventKind::Warning, reason, note }
+}

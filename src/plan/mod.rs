@@ -1,0 +1,207 @@
+//! The pure core: from what is asked and what is observed to the writes to make now.
+//!
+//! [`plan`] has no client, no clock and no randomness. The same input always gives the same plan, and nothing
+//! is remembered but what stands in the status. Facts that cannot be recomputed are written to the status
+//! before the first write that follows from them.
+
+mod clock;
+mod command;
+mod decide;
+mod events;
+mod history;
+mod migration;
+mod prune;
+mod replicas;
+mod report;
+mod strategy;
+mod traffic;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use jiff::Timestamp;
+
+use crate::api::{Outcome, PhoenixAppStatus};
+
+pub use events::{Event, EventKind, events};
+pub use world::{
+    DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, Rev, RevisionObs,
+    SecretPosted, Selector, ServiceObs, Upkeep, World,
+};
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The status to report, written (when it differs) before any of `writes`.
+    pub status: PhoenixAppStatus,
+    /// Writes, in order. The first that fails ends the pass.
+    pub writes: Vec<Write>,
+    /// When time alone will change the plan.
+    pub wake: Option<Timestamp>,
+}
+
+/// One change to a child. At most one write of a plan lowers, moves or deletes something, and it is the last.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Make the generated Secret if there is none.
+    PostSecret {
+        /// The revision that will read it.
+        revision: Rev,
+    },
+    /// Make or repair a child that can harm nothing.
+    Upkeep(Upkeep),
+    /// Store the revision that the spec describes, rendered by the present builders.
+    CreateRevision {
+        /// Its name.
+        revision: Rev,
+    },
+    /// Record facts on a stored revision. Only fields that are `Some` change.
+    Annotate {
+        /// The revision.
+        revision: Rev,
+        /// What to record.
+        facts: Facts,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Make the active Service.
+    CreateService {
+        /// What it selects.
+        selector: Selector,
+    },
+    /// Repair the active Service or move its selector.
+    ApplyService {
+        /// What it selects.
+        selector: Selector,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Make a Deployment from the stored revision.
+    CreateDeployment {
+        /// The revision.
+        revision: Rev,
+        /// `spec.replicas`.
+        replicas: u32,
+    },
+    /// Scale or repair a Deployment from the stored revision.
+    ApplyDeployment {
+        /// The revision.
+        revision: Rev,
+        /// `spec.replicas`.
+        replicas: u32,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Make the migration Job, provided that a live list shows no other migration pod.
+    CreateJob {
+        /// The revision.
+        revision: Rev,
+        /// The attempt.
+        attempt: i64,
+    },
+    /// Delete a migration Job and its pods.
+    DeleteJob {
+        /// Its name.
+        name: String,
+        /// The UID it was planned from.
+        uid: String,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Delete the Deployment of a revision that is no longer needed.
+    DeleteDeployment {
+        /// The revision.
+        revision: Rev,
+        /// The UID it was planned from.
+        uid: String,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Delete a stored revision and its defaults.
+    DeleteRevision {
+        /// The revision.
+        revision: Rev,
+        /// The UID it was planned from.
+        uid: String,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Store again a revision that somebody deleted, from its live Deployment.
+    RebuildRevision {
+        /// The revision.
+        revision: Rev,
+    },
+}
+
+/// Facts recorded on a stored revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its migration is done.
+    pub migrated: Option<bool>,
+    /// The last attempt in which it was the candidate.
+    pub attempt: Option<i64>,
+    /// How that attempt ended.
+    pub outcome: Option<Outcome>,
+    /// Its promotion number.
+    pub promotion: Option<i64>,
+}
+
+impl Write {
+    /// True for a write that takes something away: it must carry the version it was planned from.
+    pub const fn takes_away(&self, current: u32) -> bool {
+        match self {
+            Self::ApplyDeployment { replicas, .. } => *replicas < current,
+            Self::DeleteJob { .. } | Self::DeleteDeployment { .. } | Self::DeleteRevision { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// Decides what to do now.
+///
+/// `status` is the status as stored; `now` is the present instant.
+pub fn plan(goal: &Goal, status: &PhoenixAppStatus, world: &World, now: Timestamp) -> Plan {
+    let mut draft = Draft { goal, world, now, status: status.clone(), writes: Vec::new(), wake: None };
+    if goal.deleting {
+        return Plan { status: draft.status, writes: Vec::new(), wake: None };
+    }
+    draft.status.observed_generation = goal.generation;
+    command::take(&mut draft);
+    let found = if world.fault.is_some() || goal.suspend {
+        clock::stop(&mut draft);
+        report::Found::default()
+    } else {
+        decide::decide(&mut draft)
+    };
+    report::report(&mut draft, &found);
+    if goal.suspend || world.fault.is_some() {
+        draft.writes.clear();
+    }
+    Plan { status: draft.status, writes: draft.writes, wake: draft.wake }
+}
+
+/// A plan in the making.
+struct Draft<'a> {
+    goal: &'a Goal,
+    world: &'a World,
+    now: Timestamp,
+    status: PhoenixAppStatus,
+    writes: Vec<Write>,
+    wake: Option<Timestamp>,
+}
+
+impl Draft<'_> {
+    fn write(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// The stable revision, once there is one.
+    fn stable(&self) -> Option<Rev> {
+        self.status.stable.clone()
+    }
+}

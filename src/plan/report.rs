@@ -1,0 +1,362 @@
+//! What the status says: phase, one sentence, and conditions. Everything here follows from the durable facts and
+//! what was observed; transition times change only on transitions.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::Draft;
+use super::migration;
+use crate::api::{Candidate, Outcome, Phase, Verdict};
+
+/// How a gate stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Not judged in this pass: its condition stays as it is.
+    #[default]
+    Unjudged,
+    /// Open.
+    Passed,
+    /// Open, since there is nothing to do.
+    NotRequired,
+    /// Closed; why.
+    Waiting(String),
+    /// Closed after a failure that is tried again.
+    Failing { reason: String, message: String },
+    /// Closed for good.
+    Failed { reason: String, message: String },
+}
+
+impl Gate {
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self, Self::Passed | Self::NotRequired)
+    }
+}
+
+/// What the decision found, for the report.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    pub secrets: Gate,
+    pub migrated: Gate,
+    pub pods: Gate,
+    pub traffic: Gate,
+    /// The progress deadline has passed.
+    pub overdue: bool,
+    /// Revisions other than the stable one still have pods.
+    pub surplus: bool,
+    /// The stable revision serves at its wanted size.
+    pub settled: bool,
+    /// What else is waited for.
+    pub waits: Option<String>,
+    /// What is wrong with the worst pod, ready to be appended.
+    pub worst: String,
+}
+
+/// Phase, sentence, and the three conditions that every reader looks at.
+struct Verdicts {
+    phase: Phase,
+    message: String,
+    ready: &'static str,
+    reason: String,
+    reconciling: bool,
+    stalled: bool,
+}
+
+/// Fills in everything of the status that readers see.
+pub(super) fn report(d: &mut Draft, found: &Found) {
+    count(d);
+    let verdicts = judge(d, found);
+    let mut conditions = Conditions { d, found, verdicts: &verdicts };
+    conditions.fill();
+    d.status.phase = Some(verdicts.phase);
+    d.status.message = verdicts.message;
+}
+
+fn count(d: &mut Draft) {
+    let pods: u32 = d.world.deployments.values().map(|deployment| deployment.pods).sum();
+    let serving: u32 = d.world.endpoints.values().sum();
+    d.status.replicas = i32::try_from(pods).unwrap_or(i32::MAX);
+    d.status.ready_replicas = i32::try_from(serving).unwrap_or(i32::MAX);
+}
+
+fn judge(d: &Draft, found: &Found) -> Verdicts {
+    if let Some(fault) = &d.world.fault {
+        return stalled(Phase::Blocked, &fault.reason, fault.message.clone());
+    }
+    if d.goal.suspend {
+        let message = "suspended: nothing is written but this status; set spec.suspend to false to go on";
+        return Verdicts {
+            phase: Phase::Suspended,
+            message: message.to_owned(),
+            ready: "Unknown",
+            reason: "Suspended".to_owned(),
+            reconciling: false,
+            stalled: false,
+        };
+    }
+    match d.status.candidate.as_ref() {
+        Some(candidate) => match &candidate.verdict {
+            None => under_way(d, found, candidate),
+            Some(verdict) => ended(d, found, candidate, verdict),
+        },
+        None => at_rest(d, found),
+    }
+}
+
+fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
+    let head = format!("attempt {} of revision {}", candidate.attempt, candidate.revision);
+    let moved_on = if candidate.revision == d.goal.desired {
+        String::new()
+    } else {
+        format!("; revision {} waits until this migration has ended", d.goal.desired)
+    };
+    for gate in [&found.secrets, &found.migrated] {
+        match gate {
+            Gate::Waiting(why) => {
+                return progressing(Phase::Migrating, "Migrating", format!("{head}: {why}{moved_on}"));
+            }
+            Gate::Failing { reason, message } => {
+                let again = d.status.migration.as_ref().and_then(|m| m.retry_at.as_ref());
+                let again = again.map_or_else(String::new, |at| format!("; tried again at {}", at.0));
+                let message = format!("{head}: {message}{again}{moved_on}");
+                return if found.overdue {
+                    stalled(Phase::Blocked, reason, message)
+                } else {
+                    progressing(Phase::Migrating, reason, message)
+                };
+            }
+            Gate::Failed { message, .. } => {
+                return progressing(Phase::RollingBack, "RollingBack", format!("{head}: {message}"));
+            }
+            Gate::Unjudged | Gate::Passed | Gate::NotRequired => {}
+        }
+    }
+    if d.goal.replicas == 0 {
+        return progressing(
+            Phase::RollingOut,
+            "ScaledToZero",
+            format!("{head} waits until replicas is above 0"),
+        );
+    }
+    let worst = d.world.pods.get(&candidate.revision).and_then(|pods| pods.worst.as_ref());
+    let worst = worst.map_or_else(String::new, |why| format!("; {why}"));
+    let mut message = head;
+    if let Some(why) = &found.waits {
+        message = format!("{message}: {why}");
+    } else if let Gate::Failed { message: why, .. } | Gate::Waiting(why) = &found.pods {
+        message = format!("{message}: {why}");
+    } else if let Gate::Waiting(why) = &found.traffic {
+        message = format!("{message}: {why}");
+    }
+    if found.overdue && d.status.stable.is_none() {
+        return stalled(Phase::Blocked, "ProgressDeadlineExceeded", message);
+    }
+    if !matches!(found.pods, Gate::Failed { .. }) {
+        message.push_str(&worst);
+    }
+    progressing(Phase::RollingOut, "RollingOut", message)
+}
+
+fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> Verdicts {
+    let phase = match verdict.outcome {
+        Outcome::Aborted => Phase::Aborted,
+        Outcome::Failed | Outcome::Promoted | Outcome::Superseded => Phase::Failed,
+    };
+    let target = format!("{}/{}", candidate.revision, candidate.attempt);
+    let cure = format!("change the spec, or annotate phoenix-operator.dev/command=\"retry {target}\"");
+    let Some(stable) = &d.status.stable else {
+        let message =
+            format!("revision {}: {}; what serves stays; {cure}", candidate.revision, verdict.message);
+        return stalled(phase, &verdict.reason, message);
+    };
+    if verdict.returned {
+        let message = format!(
+            "revision {} was not promoted: {}; revision {stable} serves; {cure}",
+            candidate.revision, verdict.message
+        );
+        return stalled(phase, &verdict.reason, message);
+    }
+    let waits = found.waits.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+    let message = format!(
+        "returning to revision {stable}: {}; {} of {} of its pods serve{}{waits}",
+        verdict.message,
+        d.world.serving(stable),
+        d.goal.replicas,
+        found.worst
+    );
+    if found.overdue {
+        stalled(phase, &verdict.reason, format!("{message}; what serves stays; {cure}"))
+    } else {
+        progressing(Phase::RollingBack, "RollingBack", message)
+    }
+}
+
+fn at_rest(d: &Draft, found: &Found) -> Verdicts {
+    let Some(stable) = &d.status.stable else {
+        return progressing(Phase::RollingOut, "Starting", "the first rollout begins".to_owned());
+    };
+    let (serving, wanted) = (d.world.serving(stable), d.goal.replicas);
+    if found.surplus {
+        let message =
+            format!("returning to revision {stable}: {serving} of {wanted} of its pods serve{}", found.worst);
+        return progressing(Phase::RollingBack, "RollingBack", message);
+    }
+    if found.settled {
+        let (reason, message) = if wanted == 0 {
+            ("ScaledToZero", format!("revision {stable} is scaled to zero"))
+        } else {
+            ("Serving", format!("{serving} of {wanted} pods of revision {stable} serve"))
+        };
+        return Verdicts {
+            phase: Phase::Healthy,
+            message,
+            ready: "True",
+            reason: reason.to_owned(),
+            reconciling: false,
+            stalled: false,
+        };
+    }
+    let waits = found.waits.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+    let message = format!("{serving} of {wanted} pods of revision {stable} serve{}{waits}", found.worst);
+    progressing(Phase::Degraded, "BelowSize", message)
+}
+
+fn progressing(phase: Phase, reason: &str, message: String) -> Verdicts {
+    Verdicts { phase, message, ready: "False", reason: reason.to_owned(), reconciling: true, stalled: false }
+}
+
+fn stalled(phase: Phase, reason: &str, message: String) -> Verdicts {
+    Verdicts { phase, message, ready: "False", reason: reason.to_owned(), reconciling: false, stalled: true }
+}
+
+struct Conditions<'a, 'b> {
+    d: &'a mut Draft<'b>,
+    found: &'a Found,
+    verdicts: &'a Verdicts,
+}
+
+impl Conditions<'_, '_> {
+    fn fill(&mut self) {
+        let verdicts = self.verdicts;
+        self.set("Ready", verdicts.ready, &verdicts.reason, &verdicts.message);
+        self.set_or_remove("Reconciling", verdicts.reconciling);
+        self.set_or_remove("Stalled", verdicts.stalled);
+        self.available();
+        let conflict = self.d.world.fault.as_ref().is_some_and(|fault| fault.reason == "NameConflict");
+        self.set_or_remove("NameConflict", conflict);
+        self.gate("SecretsReady", &self.found.secrets);
+        self.gate("Migrated", &self.migrated());
+        self.gate("PodsReady", &self.pods());
+        self.gate("TrafficShifted", &self.traffic());
+        if self.d.world.secret_posted.as_ref().is_some_and(|posted| posted.created)
+            && self.d.world.secret_missing
+        {
+            let message = "the generated Secret was missing and was made anew with new values; pods that still \
+                           hold the old ones must be restarted";
+            self.set("SecretRegenerated", "True", "SecretWasMissing", message);
+        }
+    }
+
+    fn available(&mut self) {
+        let serving: u32 = self.d.world.endpoints.values().sum();
+        let (status, reason, message) = match (serving, self.d.goal.replicas) {
+            (0, 0) => ("False", "ScaledToZero", "no pods are asked for".to_owned()),
+            (0, _) => ("False", "NothingServes", "no pod receives requests".to_owned()),
+            (n, _) => ("True", "Serving", format!("{n} pods receive requests")),
+        };
+        self.set("Available", status, reason, &message);
+    }
+
+    fn verdict(&self) -> Option<&Verdict> {
+        self.d.status.candidate.as_ref().and_then(|candidate| candidate.verdict.as_ref())
+    }
+
+    fn migrated(&self) -> Gate {
+        match self.verdict() {
+            Some(verdict) if verdict.reason == migration::FAILED => self.failed_migration(verdict),
+            _ => self.found.migrated.clone(),
+        }
+    }
+
+    /// The log tail is part of the condition, so that `kubectl describe` shows it.
+    fn failed_migration(&self, verdict: &Verdict) -> Gate {
+        let tail = self.d.status.migration.as_ref().map_or("", |migration| migration.log_tail.as_str());
+        let message =
+            if tail.is_empty() { verdict.message.clone() } else { format!("{}\n{tail}", verdict.message) };
+        Gate::Failed { reason: verdict.reason.clone(), message }
+    }
+
+    fn pods(&self) -> Gate {
+        let at_rest = self.d.status.candidate.is_none() && self.d.status.stable.is_some();
+        match self.verdict() {
+            Some(verdict) if verdict.reason != migration::FAILED => {
+                Gate::Failed { reason: verdict.reason.clone(), message: verdict.message.clone() }
+            }
+            _ if at_rest && self.found.settled => Gate::Passed,
+            _ if at_rest && self.verdicts.phase == Phase::Degraded => {
+                Gate::Waiting(self.verdicts.message.clone())
+            }
+            _ => self.found.pods.clone(),
+        }
+    }
+
+    fn traffic(&self) -> Gate {
+        let at_rest = self.d.status.candidate.is_none() && self.d.status.stable.is_some();
+        if at_rest && self.found.settled && !self.found.surplus {
+            Gate::Passed
+        } else {
+            self.found.traffic.clone()
+        }
+    }
+
+    fn gate(&mut self, kind: &str, gate: &Gate) {
+        match gate {
+            Gate::Unjudged => {}
+            Gate::Passed => self.set(kind, "True", "Passed", ""),
+            Gate::NotRequired => self.set(kind, "True", "NotRequired", "there is nothing to do"),
+            Gate::Waiting(message) => self.set(kind, "False", "Waiting", message),
+            Gate::Failing { reason, message } | Gate::Failed { reason, message } => {
+                self.set(kind, "False", reason, message);
+            }
+        }
+    }
+
+    /// Abnormal conditions are present only while they are true.
+    fn set_or_remove(&mut self, kind: &str, present: bool) {
+        if present {
+            let verdicts = self.verdicts;
+            self.set(kind, "True", &verdicts.reason, &verdicts.message);
+        } else {
+            self.d.status.conditions.retain(|condition| condition.type_ != kind);
+        }
+    }
+
+    fn set(&mut self, kind: &str, status: &str, reason: &str, message: &str) {
+        let generation = Some(self.d.goal.generation);
+        let now = self.d.now;
+        let reason = word(reason);
+        let conditions = &mut self.d.status.conditions;
+        if let Some(known) = conditions.iter_mut().find(|condition| condition.type_ == kind) {
+            if known.status != status {
+                known.last_transition_time = Time(now);
+            }
+            status.clone_into(&mut known.status);
+            known.reason = reason;
+            message.clone_into(&mut known.message);
+            known.observed_generation = generation;
+        } else {
+            conditions.push(Condition {
+                type_: kind.to_owned(),
+                status: status.to_owned(),
+                reason,
+                message: message.to_owned(),
+                last_transition_time: Time(now),
+                observed_generation: generation,
+            });
+        }
+    }
+}
+
+/// A condition's reason is one CamelCase word; the API convention refuses an empty one.
+fn word(reason: &str) -> String {
+    let word: String = reason.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    if word.is_empty() { "Unknown".to_owned() } else { word }
+}

@@ -1,0 +1,57 @@
+//! Recreate: every pod of another revision is gone before the first of the focus starts.
+
+use super::super::replicas::Moves;
+use super::super::world::Rev;
+use super::super::{Draft, World};
+use super::Course;
+
+pub(super) fn advance(d: &Draft, course: &Course) -> Moves {
+    let asked = d.world.asked(course.focus);
+    let wanted = d.goal.replicas;
+    if asked > wanted {
+        return Moves { raise: Vec::new(), lower: Some((course.focus.clone(), wanted)) };
+    }
+    let mut moves = clear(d.world, course.focus);
+    if moves.lower.is_none() && asked < wanted && waits_for(d.world, course.focus).is_none() {
+        moves.raise.push((course.focus.clone(), wanted));
+    }
+    moves
+}
+
+/// Takes the pods of every revision but the focus away.
+pub(super) fn clear(world: &World, focus: &Rev) -> Moves {
+    let lower = world
+        .deployments
+        .keys()
+        .find(|rev| *rev != focus && world.asked(rev) > 0)
+        .map(|rev| (rev.clone(), 0));
+    Moves { raise: Vec::new(), lower }
+}
+
+/// Pods of other revisions that still exist, and the lost nodes that hold them.
+pub(super) fn waits_for(world: &World, focus: &Rev) -> Option<String> {
+    let left: u32 = world
+        .populated()
+        .into_iter()
+        .filter(|rev| *rev != focus)
+        .map(|rev| world.pod_objects(rev).max(world.asked(rev)))
+        .sum();
+    if left == 0 {
+        return None;
+    }
+    let lost: Vec<&str> = world
+        .pods
+        .iter()
+        .filter(|(rev, _)| *rev != focus)
+        .flat_map(|(_, pods)| pods.lost_nodes.iter().map(String::as_str))
+        .collect();
+    Some(if lost.is_empty() {
+        format!("waits until {left} older pods are gone")
+    } else {
+        format!(
+            "waits until {left} older pods are gone; node {} does not answer: bring it back, or delete the Node \
+             object if it is gone for good",
+            lost.join(", ")
+        )
+    })
+}

@@ -1,0 +1,7 @@
+//! Tests of the planner: tables, properties, and an exhaustive walk over a simulated API server.
+
+mod model;
+mod rules;
+mod scene;
+mod simulate;
+mod walk;

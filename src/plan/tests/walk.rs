@@ -1,0 +1,339 @@
+//! The exhaustive walk: every interleaving of caches, controllers, edits, one kill of the operator and one pod
+//! failure, within small bounds. Invariants 1, 2, 3, 6, 9 and 11 hold in every state, and from every state a run
+//! without faults reaches a fixed point that is what was asked for.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+use super::model::{Action, Config, JobPhase, Mutant, Points, State};
+use crate::api::{Outcome, StrategyKind};
+
+/// Longest run without faults from any state to its fixed point, in actions.
+const MOST_STEPS: usize = 400;
+
+struct Walk {
+    config: Config,
+    from_rest: bool,
+    /// States from which a run without faults is known to end well.
+    settled: Mutex<HashSet<u64>>,
+}
+
+impl Model for Walk {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![if self.from_rest { State::at_rest(&self.config) } else { State::start(&self.config) }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        actions.extend(state.actions(&self.config));
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        Some(state.after(action, &self.config))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("no invariant is violated", |_, state: &State| state.violation.is_none()),
+            Property::always("a run without faults ends well", |model: &Self, state: &State| {
+                model.ends_well(state).is_ok()
+            }),
+        ]
+    }
+}
+
+impl Walk {
+    /// Runs without faults; deadlines pass when nothing else happens.
+    fn ends_well(&self, from: &State) -> Result<(), String> {
+        let mut state = *from;
+        let mut path = Vec::new();
+        for _ in 0..MOST_STEPS {
+            if state.violation.is_some() {
+                return Err(format!("violation {:?}", state.violation));
+            }
+            if self.settled.lock().unwrap().contains(&fingerprint(&state)) {
+                break;
+            }
+            path.push(fingerprint(&state));
+            let action = match state.benign(&self.config).first() {
+                Some(action) => *action,
+                None if state.clock_runs() => {
+                    may_time_out(&state)?;
+                    Action::DeadlinePasses
+                }
+                None => {
+                    is_as_asked(&state)?;
+                    break;
+                }
+            };
+            state = state.after(action, &self.config);
+        }
+        if path.len() == MOST_STEPS {
+            return Err(format!("no fixed point within {MOST_STEPS} steps"));
+        }
+        self.settled.lock().unwrap().extend(path);
+        Ok(())
+    }
+
+    /// The beginning of a run without faults that does not end well.
+    fn trace(&self, from: &State) -> String {
+        let mut state = *from;
+        let mut lines = Vec::new();
+        for _ in 0..12 {
+            let Some(action) = state.benign(&self.config).first().copied() else { break };
+            state = state.after(action, &self.config);
+            lines.push(format!("then {action:?}: {}", state.summary()));
+            if state.violation.is_some() {
+                break;
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+/// Only what is broken runs into its deadline.
+fn may_time_out(state: &State) -> Result<(), String> {
+    let Some(candidate) = state.status.candidate else { return Ok(()) };
+    let focus = if candidate.verdict.is_some() { state.status.stable } else { Some(candidate.revision) };
+    match focus {
+        Some(revision) if state.broken[revision] => Ok(()),
+        _ => Err("11: a sound release runs into its deadline".to_owned()),
+    }
+}
+
+/// The fixed point is what was asked for.
+fn is_as_asked(state: &State) -> Result<(), String> {
+    let app = state.truth.app;
+    let status = state.status;
+    let serves = |revision: usize| {
+        let only = state
+            .truth
+            .deployments
+            .iter()
+            .enumerate()
+            .all(|(other, deployment)| other == revision || deployment.pods == 0);
+        let deployment = state.truth.deployments[revision];
+        only && deployment.ready == app.replicas
+            && deployment.asked == app.replicas
+            && state.truth.endpoints[revision] == app.replicas
+            && (app.replicas == 0 || state.service == Points::Only(revision))
+    };
+    if state.truth.jobs.pods > 0 || state.truth.jobs.job.is_some_and(|job| job.phase != JobPhase::Succeeded) {
+        return Err("a migration Job is left behind".to_owned());
+    }
+    match status.candidate {
+        None => {
+            let stable = status.stable.ok_or("nothing is stable and nothing is tried")?;
+            if stable != app.desired {
+                return Err("the stable revision is not the one asked for".to_owned());
+            }
+            if serves(stable) || state.broken[stable] {
+                return Ok(());
+            }
+            Err("11 or 6: the stable revision does not serve alone and in full".to_owned())
+        }
+        Some(candidate) => match (candidate.verdict, status.stable) {
+            _ if candidate.revision != app.desired => Err("9: the newest spec is not tried".to_owned()),
+            (Some((_, true, _)), Some(stable)) if serves(stable) || state.broken[stable] => Ok(()),
+            (Some((_, false, _)), Some(stable)) if state.broken[stable] => Ok(()),
+            (Some(_), Some(_)) => Err("6: not all traffic is on the stable revision".to_owned()),
+            (Some((Outcome::Aborted, _, _)), None) => Ok(()),
+            (Some(_), None) => Err("failed for good without a stable revision".to_owned()),
+            (None, _) if app.replicas == 0 => Ok(()),
+            (None, None) if state.broken[candidate.revision] => Ok(()),
+            (None, _) => Err("11: the candidate is stuck".to_owned()),
+        },
+    }
+}
+
+fn fingerprint(state: &State) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    state.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn walk(name: &str, config: Config, from_rest: bool) -> Result<(usize, usize), String> {
+    let started = Instant::now();
+    let model = Walk { config, from_rest, settled: Mutex::default() };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let checker = model.checker().threads(threads).finish_when(HasDiscoveries::Any).spawn_bfs().join();
+    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+    println!("{name}: {states} states, depth {depth}, {:.1} s", started.elapsed().as_secs_f64());
+    if let Some((property, path)) = checker.discoveries().into_iter().next() {
+        let last = *path.last_state();
+        let why = checker.model().ends_well(&last).err().unwrap_or_default();
+        let actions: Vec<String> = path.into_actions().iter().map(|action| format!("{action:?}")).collect();
+        return Err(format!(
+            "{name}: {property}: {:?} {why}\n{}\n{}\n{}",
+            last.violation,
+            actions.join("\n"),
+            last.summary(),
+            checker.model().trace(&last)
+        ));
+    }
+    Ok((states, depth))
+}
+
+const SMALL: Config = Config {
+    strategy: StrategyKind::Rolling,
+    replicas: 2,
+    most_replicas: 2,
+    surge: 1,
+    unavailable: 0,
+    revisions: 2,
+    migrations: true,
+    stop_first: false,
+    never_ready: None,
+    bad_migration: None,
+    edits: 1,
+    kills: 1,
+    pod_failures: 1,
+    deadlines: 0,
+    aborts: 0,
+    breaks: 0,
+    mutant: Mutant::None,
+};
+
+#[test]
+fn first_rollout() {
+    walk("first rollout", Config { edits: 0, ..SMALL }, false).unwrap();
+}
+
+#[test]
+fn rolling_to_the_next_revision() {
+    walk("rolling", SMALL, true).unwrap();
+}
+
+#[test]
+fn rolling_back_from_pods_that_never_become_ready() {
+    let config = Config { never_ready: Some(1), deadlines: 1, pod_failures: 0, ..SMALL };
+    walk("never ready", config, true).unwrap();
+}
+
+#[test]
+fn failing_migration() {
+    walk("failing migration", Config { bad_migration: Some(1), ..SMALL }, true).unwrap();
+}
+
+#[test]
+fn abort_at_any_moment() {
+    walk("abort", Config { aborts: 1, pod_failures: 0, ..SMALL }, true).unwrap();
+}
+
+#[test]
+fn broken_stable() {
+    walk("broken stable", Config { breaks: 1, pod_failures: 0, ..SMALL }, true).unwrap();
+}
+
+#[test]
+fn recreate() {
+    let config = Config { strategy: StrategyKind::Recreate, surge: 0, unavailable: 1, ..SMALL };
+    walk("recreate", config, true).unwrap();
+    let config = Config { stop_first: true, bad_migration: Some(1), ..config };
+    walk("recreate, stop first, failing migration", config, true).unwrap();
+}
+
+#[test]
+fn unavailable_instead_of_surge() {
+    walk("unavailable 1, surge 0", Config { surge: 0, unavailable: 1, ..SMALL }, true).unwrap();
+}
+
+/// Three replicas, three revisions, one kill of the operator before or after any write, one pod failure; two edits
+/// where the walk stays below ten million states, else one.
+#[cfg(feature = "full-walk")]
+mod full {
+    use super::*;
+
+    const FULL: Config = Config { replicas: 3, most_replicas: 3, revisions: 3, ..SMALL };
+
+    #[test]
+    fn full_rolling() {
+        walk("full: rolling", FULL, true).unwrap();
+        walk("full: rolling, two edits", Config { edits: 2, ..FULL }, true).unwrap();
+    }
+
+    #[test]
+    fn full_first_rollout() {
+        walk("full: first rollout", FULL, false).unwrap();
+    }
+
+    #[test]
+    fn full_never_ready() {
+        let config = Config { never_ready: Some(1), deadlines: 1, ..FULL };
+        walk("full: never ready", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_failing_migration() {
+        walk("full: failing migration", Config { bad_migration: Some(1), edits: 2, ..FULL }, true).unwrap();
+    }
+
+    #[test]
+    fn full_abort() {
+        walk("full: abort", Config { aborts: 1, ..FULL }, true).unwrap();
+    }
+
+    #[test]
+    fn full_broken_stable() {
+        walk("full: broken stable", Config { breaks: 1, ..FULL }, true).unwrap();
+    }
+
+    #[test]
+    fn full_unavailable() {
+        let config = Config { surge: 0, unavailable: 1, ..FULL };
+        walk("full: unavailable 1, surge 0", config, true).unwrap();
+        let config = Config { surge: 2, unavailable: 1, ..FULL };
+        walk("full: unavailable 1, surge 2", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_recreate() {
+        let config = Config { strategy: StrategyKind::Recreate, surge: 0, unavailable: 1, ..FULL };
+        walk("full: recreate", config, true).unwrap();
+        let config = Config { stop_first: true, bad_migration: Some(1), ..config };
+        walk("full: recreate, stop first, failing migration", config, true).unwrap();
+    }
+}
+
+fn caught(config: Config, mutant: Mutant, invariant: &str) {
+    let name = format!("mutant {mutant:?}");
+    let report = walk(&name, Config { mutant, ..config }, true).expect_err("the mutant was not caught");
+    assert!(report.contains(invariant), "caught for another reason: {report}");
+}
+
+#[test]
+fn a_broken_invariant_1_is_caught() {
+    caught(SMALL, Mutant::CountsAskedPods, "1: a write lowered");
+}
+
+#[test]
+fn a_broken_invariant_2_is_caught() {
+    caught(SMALL, Mutant::SkipsMigration, "2: a pod exists before");
+}
+
+#[test]
+fn a_broken_invariant_3_is_caught() {
+    caught(SMALL, Mutant::EagerSelector, "3: traffic moved");
+}
+
+#[test]
+fn a_broken_invariant_6_is_caught() {
+    let config = Config { aborts: 1, never_ready: Some(1), pod_failures: 0, ..SMALL };
+    caught(config, Mutant::ForgetsAbort, "");
+}
+
+#[test]
+fn a_broken_invariant_9_is_caught() {
+    caught(Config { revisions: 3, edits: 2, ..SMALL }, Mutant::PromotesSuperseded, "9: the stable revision");
+}
+
+#[test]
+fn a_broken_invariant_11_is_caught() {
+    caught(Config { breaks: 1, pod_failures: 0, ..SMALL }, Mutant::KeepsBrokenStable, "11");
+}

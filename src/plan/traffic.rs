@@ -1,0 +1,54 @@
+//! Which pods the active Service selects.
+//!
+//! It names one revision, except while several have pods: then it selects all of them, so that in a roll a
+//! ready pod is a serving pod.
+
+use super::replicas::Moves;
+use super::world::{Rev, Selector};
+use super::{Draft, Write};
+
+/// Keeps the active Service on the pods that are to serve; call before the moves are written, so that the
+/// selector is wide before the first pod of another revision exists.
+pub(super) fn steer(d: &mut Draft, focus: Option<&Rev>, moves: &Moves) -> Selector {
+    let selector = wanted(d, focus, moves);
+    match &d.world.service {
+        None => d.write(Write::CreateService { selector: selector.clone() }),
+        Some(service) if service.selector != selector || service.drifted => {
+            let version = service.version.clone();
+            d.write(Write::ApplyService { selector: selector.clone(), version });
+        }
+        Some(_) => {}
+    }
+    selector
+}
+
+fn wanted(d: &Draft, focus: Option<&Rev>, moves: &Moves) -> Selector {
+    let mut populated: Vec<&Rev> = d
+        .world
+        .populated()
+        .into_iter()
+        .filter(|rev| !d.world.is_quiet(rev) || moves.raise.iter().any(|(raised, _)| raised == *rev))
+        .collect();
+    for (raised, _) in &moves.raise {
+        if !populated.contains(&raised) {
+            populated.push(raised);
+        }
+    }
+    match populated.as_slice() {
+        [] => match d.status.stable.as_ref().or(focus) {
+            Some(rev) => Selector::Only(rev.clone()),
+            None => Selector::Wide,
+        },
+        [one] => Selector::Only((*one).clone()),
+        _ => Selector::Wide,
+    }
+}
+
+/// The selector as the scale subresource wants it.
+pub(super) fn text(app: &str, selector: &Selector) -> String {
+    let wide = format!("phoenix-operator.dev/app={app},phoenix-operator.dev/component=web");
+    match selector {
+        Selector::Wide => wide,
+        Selector::Only(rev) => format!("{wide},phoenix-operator.dev/revision={rev}"),
+    }
+}

@@ -1,0 +1,280 @@
+//! Everything the planner looks at: what the user asks for ([`Goal`]) and what was observed ([`World`]).
+//!
+//! Both are small and free of Kubernetes types, so that the model checker can walk millions of them. The
+//! controller's `observe` step makes them from its caches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::StrategyKind;
+
+/// Name of a revision, as it stands in the names and labels of its children.
+pub type Rev = String;
+
+/// What the user asks for, as far as the planner cares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Goal {
+    /// `metadata.name` of the app.
+    pub app: String,
+    /// `metadata.generation` of the app.
+    pub generation: i64,
+    /// The app is being deleted: nothing is written.
+    pub deleting: bool,
+    /// Only the status is written.
+    pub suspend: bool,
+    /// Wanted pods.
+    pub replicas: u32,
+    /// How revisions follow one another.
+    pub strategy: StrategyKind,
+    /// Pods above `replicas` during a rollout, resolved against `replicas`.
+    pub surge: u32,
+    /// Pods below `replicas` during a rollout, resolved against `replicas`.
+    pub unavailable: u32,
+    /// Longest time without one more available candidate pod.
+    pub progress_deadline: Duration,
+    /// How many Deployments of earlier revisions are kept, at zero replicas.
+    pub rollback_window: usize,
+    /// How many earlier revisions are kept.
+    pub history_limit: usize,
+    /// Recreate with a volume that only one pod may use: stop, migrate, start.
+    pub stop_before_migration: bool,
+    /// The revision that the spec describes.
+    pub desired: Rev,
+    /// The command annotation, as given.
+    pub command: Option<String>,
+}
+
+/// What was observed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct World {
+    /// Stored revisions.
+    pub revisions: BTreeMap<Rev, RevisionObs>,
+    /// Deployments, one per revision.
+    pub deployments: BTreeMap<Rev, DeploymentObs>,
+    /// Pods per revision that exist, those on their way out included.
+    pub pods: BTreeMap<Rev, PodsObs>,
+    /// Pods per revision that the active Service's EndpointSlices call ready.
+    pub endpoints: BTreeMap<Rev, u32>,
+    /// The active Service.
+    pub service: Option<ServiceObs>,
+    /// Migration Jobs.
+    pub jobs: Vec<JobObs>,
+    /// Pods of migration Jobs that have not ended, with the node each is on.
+    pub migration_pods: Vec<MigrationPod>,
+    /// Children that differ from what they should be and whose repair can harm nothing.
+    pub upkeep: BTreeSet<Upkeep>,
+    /// The generated Secret exists for this revision: the answer to a write of this very pass.
+    pub secret_posted: Option<SecretPosted>,
+    /// A pod says that the generated Secret is missing.
+    pub secret_missing: bool,
+    /// A person or another program stands in the way.
+    pub fault: Option<Fault>,
+    /// Since when this process has observed without a gap; deadlines count from here at the earliest.
+    pub observing_since: Option<Timestamp>,
+}
+
+/// Answer to the write of the generated Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretPosted {
+    /// For which revision it was posted.
+    pub revision: Rev,
+    /// It did not exist before.
+    pub created: bool,
+}
+
+/// A stored revision (an `apps/v1 ControllerRevision` of ours).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RevisionObs {
+    /// Its `resourceVersion`.
+    pub version: String,
+    /// Its UID.
+    pub uid: String,
+    /// Frozen: a Job has to migrate the database before any pod of this revision exists.
+    pub needs_migration: bool,
+    /// Revisions with the same key share one migration.
+    pub migration_key: Option<String>,
+    /// The migration is recorded as done.
+    pub migrated: bool,
+    /// Last attempt in which it was the candidate.
+    pub attempt: i64,
+    /// How that attempt ended, as recorded.
+    pub outcome: Option<crate::api::Outcome>,
+    /// Its rising promotion number; 0: never promoted.
+    pub promotion: i64,
+    /// Being deleted.
+    pub terminating: bool,
+}
+
+/// A Deployment of one revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeploymentObs {
+    /// Its `resourceVersion`.
+    pub version: String,
+    /// Its UID.
+    pub uid: String,
+    /// `spec.replicas`.
+    pub replicas: u32,
+    /// The Deployment controller has seen the last change of the spec.
+    pub observed: bool,
+    /// `status.replicas`: pods that exist and are not on their way out.
+    pub pods: u32,
+    /// `status.availableReplicas`.
+    pub available: u32,
+    /// Being deleted.
+    pub terminating: bool,
+    /// A field of ours differs from what it should be (the replica count aside).
+    pub drifted: bool,
+}
+
+/// Pods of one revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodsObs {
+    /// Pods that exist, those on their way out included.
+    pub total: u32,
+    /// What is wrong with the worst one, in words.
+    pub worst: Option<String>,
+    /// Nodes that no longer answer and still hold a pod.
+    pub lost_nodes: BTreeSet<String>,
+}
+
+/// Which pods the active Service selects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Selector {
+    /// Every pod of the app that serves.
+    Wide,
+    /// The pods of one revision.
+    Only(Rev),
+}
+
+/// The active Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceObs {
+    /// Its `resourceVersion`.
+    pub version: String,
+    /// What it selects.
+    pub selector: Selector,
+    /// Another field of ours differs from what it should be.
+    pub drifted: bool,
+}
+
+/// A migration Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobObs {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its `resourceVersion`.
+    pub version: String,
+    /// The revision it migrates to.
+    pub revision: Rev,
+    /// The attempt it was made for.
+    pub attempt: i64,
+    /// How it stands.
+    pub state: JobState,
+    /// Being deleted.
+    pub terminating: bool,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What its pod waits for, in words, while it has not started.
+    pub waiting: Option<String>,
+    /// A pod of it has run.
+    pub started: bool,
+}
+
+/// How a Job stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum JobState {
+    /// Not finished.
+    Running,
+    /// One pod succeeded.
+    Succeeded,
+    /// Failed for good.
+    Failed(JobFailure),
+}
+
+/// Why a Job failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct JobFailure {
+    /// The Job condition's reason.
+    pub reason: String,
+    /// Exit code of the last failed pod.
+    pub exit_code: Option<i32>,
+    /// The end of its log; empty when the app asks for none.
+    pub log_tail: String,
+}
+
+/// A pod of a migration Job that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationPod {
+    /// Its name.
+    pub name: String,
+    /// The node it is on.
+    pub node: Option<String>,
+}
+
+/// A child whose repair can harm nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Upkeep {
+    /// The app's ServiceAccount.
+    ServiceAccount,
+    /// The headless Service of the cluster.
+    HeadlessService,
+    /// The disruption budget.
+    PodDisruptionBudget,
+    /// The disruption budget is not wanted any more.
+    NoPodDisruptionBudget,
+    /// The weak defaults of a revision.
+    Defaults(Rev),
+}
+
+/// Something that stands in the way and that only a person or another program can remove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// A word for machines: `NameConflict`, `Forbidden`, `Invalid`, ...
+    pub reason: String,
+    /// What failed, where, why, and what to do.
+    pub message: String,
+}
+
+impl World {
+    /// Pods of a revision that certainly serve, for judging a write: what the EndpointSlices say, at most what
+    /// the Deployment asks for (pods above that are about to go) and at most what it calls available (after a
+    /// lowering and a raise the EndpointSlices may still show pods that are gone).
+    pub fn serving(&self, rev: &str) -> u32 {
+        let endpoints = self.endpoints.get(rev).copied().unwrap_or(0);
+        let available = self.deployments.get(rev).map_or(0, |deployment| deployment.available);
+        endpoints.min(available).min(self.asked(rev))
+    }
+
+    /// The controllers have acted on the last write of the Deployment's size: what is observed counts. Until then
+    /// its size is not changed again, neither down nor up.
+    pub fn settled(&self, rev: &str) -> bool {
+        self.deployments.get(rev).is_none_or(|d| d.observed && d.pods <= d.replicas && !d.terminating)
+    }
+
+    /// `spec.replicas` of a revision's Deployment; 0 without one.
+    pub fn asked(&self, rev: &str) -> u32 {
+        self.deployments.get(rev).filter(|d| !d.terminating).map_or(0, |d| d.replicas)
+    }
+
+    /// Nothing of this revision asks for, holds or serves pods, except pods on their way out.
+    pub fn is_quiet(&self, rev: &str) -> bool {
+        self.asked(rev) == 0
+            && self.endpoints.get(rev).copied().unwrap_or(0) == 0
+            && self.deployments.get(rev).is_none_or(|d| d.pods == 0)
+    }
+
+    /// Pod objects of a revision, those on their way out included.
+    pub fn pod_objects(&self, rev: &str) -> u32 {
+        let held = self.deployments.get(rev).map_or(0, |d| d.pods);
+        self.pods.get(rev).map_or(0, |p| p.total).max(held)
+    }
+
+    /// Every revision that has a Deployment, pods or endpoints.
+    pub fn populated(&self) -> BTreeSet<&Rev> {
+        self.deployments.keys().chain(self.pods.keys()).chain(self.endpoints.keys()).collect()
+    }
+}

@@ -1,0 +1,9 @@
+//! What the operator says about itself: logs, metrics, health.
+
+mod logs;
+mod metrics;
+mod server;
+
+pub use logs::{LogFormat, init};
+pub use metrics::Metrics;
+pub use server::{Readiness, serve};
