@@ -44,12 +44,14 @@ defmodule Roost.MixProject do
   defp keep_own_migrations(release) do
     {_vsn, own} = Map.fetch!(@variants, variant())
 
-    [release.path, "lib", "roost-#{release.version}", "priv/repo/migrations/*"]
-    |> Path.join()
-    |> Path.wildcard()
-    |> Enum.reject(&(String.slice(Path.basename(&1), 0, 14) in own))
-    |> Enum.each(&File.rm!/1)
+    {kept, later} =
+      [release.path, "lib", "roost-#{release.version}", "priv/repo/migrations/*"]
+      |> Path.join()
+      |> Path.wildcard()
+      |> Enum.split_with(&(String.slice(Path.basename(&1), 0, 14) in own))
 
+    length(kept) == length(own) || Mix.raise("of migrations #{inspect(own)} only #{inspect(kept)} are in the release")
+    Enum.each(later, &File.rm!/1)
     release
   end
 end

@@ -71,7 +71,16 @@ pub(super) fn clear(d: &mut Draft, candidate: Option<&Candidate>) -> Option<Stri
         }
         return Some(format!("waits until the migration Job {} is gone", job.name));
     }
-    others(d)
+    let waiting = others(d);
+    // An abort may come between a failure and its record: nothing but this ends what it left `Ending`.
+    if candidate.is_some()
+        && waiting.is_none()
+        && let Some(migration) = d.status.migration.as_mut()
+        && migration.state == MigrationState::Ending
+    {
+        migration.state = MigrationState::Failed;
+    }
+    waiting
 }
 
 fn running(d: &mut Draft, candidate: &Candidate, revision: &RevisionObs, job: &JobObs) -> Gate {

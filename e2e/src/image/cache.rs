@@ -20,7 +20,8 @@ impl Cache {
         };
         let dir = dir.join("images");
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        Ok(Self(dir))
+        // Without `..`: Mix makes relative links into its build path by counting the path's parts.
+        Ok(Self(dir.canonicalize()?))
     }
 
     /// Waits until no other process builds; the lock goes with the file.

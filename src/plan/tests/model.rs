@@ -3,6 +3,14 @@
 //! Every kind that others write (the app, Deployments, Jobs, EndpointSlices) reaches the operator's cache either
 //! at once or one event late. Our own writes are seen before the next pass, since the controller waits for them;
 //! kinds that only we write (stored revisions, the Service) are therefore always current. Pods are counts.
+//!
+//! What cannot be told apart is one state, so that the walks stay small:
+//! - An event counts only once a pass of the operator reads it. So it arrives with a pass ([`Action::Reconcile`]
+//!   says which kinds are brought up to date before it) and is no step of its own.
+//! - A kill between two passes, before the first write of one or after its last, does less than going on would: the
+//!   new process has current caches, which any pass may have. So a kill is a step only between two writes.
+//! - Revisions that nobody has seen yet are alike; an edit takes the first of them.
+//! - Only Recreate waits for pods on their way out, and for all of them; there is one or there is none.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -43,8 +51,8 @@ struct Sight {
 struct Planned {
     status: Status,
     writes: Vec<Write>,
-    /// Writes in all, that of the status included.
-    count: usize,
+    /// Writes in all, those of the status included.
+    count: u8,
 }
 
 /// Revisions in play.
@@ -120,7 +128,8 @@ pub struct Deployment {
     pub observed: bool,
     pub pods: u8,
     pub ready: u8,
-    pub going: u8,
+    /// Some of its pods are on their way out.
+    pub going: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -190,6 +199,11 @@ pub enum Kind {
     Jobs,
 }
 
+const KINDS: [Kind; 4] = [Kind::App, Kind::Deployments, Kind::Endpoints, Kind::Jobs];
+
+/// For each of [`KINDS`], whether a late event arrives before a pass.
+pub type Fresh = [bool; KINDS.len()];
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Budget {
     pub edits: u8,
@@ -219,9 +233,8 @@ pub struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    Deliver(Kind),
     /// A pass of the operator; with a number it is killed after so many writes and starts anew.
-    Reconcile(Option<u8>),
+    Reconcile(Fresh, Option<u8>),
     DeploymentController(usize),
     PodReady(usize),
     PodFails(usize),
@@ -278,7 +291,7 @@ impl State {
             promotion: 1,
         };
         state.truth.deployments[0] =
-            Deployment { exists: true, asked: size, observed: true, pods: size, ready: size, going: 0 };
+            Deployment { exists: true, asked: size, observed: true, pods: size, ready: size, going: false };
         state.truth.endpoints[0] = size;
         state.service = Points::Only(0);
         state.status =
@@ -291,7 +304,8 @@ impl State {
     pub fn summary(&self) -> String {
         let pods = |at: &Lagging| {
             let one = |d: &Deployment| {
-                format!("{}{}:{}/{}-{}", d.asked, if d.observed { "" } else { "*" }, d.pods, d.ready, d.going)
+                let mark = |is: bool, mark: &'static str| if is { mark } else { "" };
+                format!("{}{}:{}/{}{}", d.asked, mark(!d.observed, "*"), d.pods, d.ready, mark(d.going, "-"))
             };
             at.deployments.iter().map(one).collect::<Vec<_>>().join(" ")
         };
@@ -334,12 +348,32 @@ impl State {
         }
     }
 
+    /// As it is with late events brought up to date.
+    fn refreshed(&self, fresh: Fresh) -> Self {
+        let mut next = *self;
+        KINDS.into_iter().zip(fresh).filter(|(_, fresh)| *fresh).for_each(|(kind, _)| next.deliver(kind));
+        next
+    }
+
+    /// Every choice of late events that may arrive before the next pass.
+    fn arrivals(&self) -> impl Iterator<Item = Fresh> {
+        let behind = KINDS.map(|kind| self.behind(kind));
+        (0_u8..1 << KINDS.len())
+            .map(|bits| std::array::from_fn(|kind| bits & (1 << kind) != 0))
+            .filter(move |fresh: &Fresh| fresh.iter().zip(behind).all(|(fresh, behind)| !fresh || behind))
+    }
+
     /// Everything that may happen next, faults included.
     pub fn actions(&self, config: &Config) -> Vec<Action> {
-        let mut actions = self.benign(config);
-        let writes = u8::try_from(self.planned(config).count).unwrap_or(u8::MAX);
-        if self.left.kills > 0 && writes > 0 {
-            actions.extend((0..=writes).map(|after| Action::Reconcile(Some(after))));
+        let mut actions = self.controllers(config);
+        for fresh in self.arrivals() {
+            let writes = self.refreshed(fresh).planned(config).count;
+            if writes > 0 {
+                actions.push(Action::Reconcile(fresh, None));
+            }
+            if self.left.kills > 0 {
+                actions.extend((1..writes).map(|after| Action::Reconcile(fresh, Some(after))));
+            }
         }
         for (revision, deployment) in self.truth.deployments.iter().enumerate() {
             if self.left.pod_failures > 0 && deployment.ready > 0 {
@@ -354,8 +388,7 @@ impl State {
             actions.push(Action::JobPodFails);
         }
         if self.left.edits > 0 {
-            let revisions = (0..config.revisions).filter(|revision| *revision != self.truth.app.desired);
-            actions.extend(revisions.map(Action::EditRevision));
+            actions.extend(self.next_revisions(config).map(Action::EditRevision));
             let sizes = (0..=config.most_replicas).filter(|size| *size != self.truth.app.replicas);
             actions.extend(sizes.map(Action::EditReplicas));
         }
@@ -369,17 +402,31 @@ impl State {
         actions
     }
 
-    /// What happens without faults, edits and the passing of deadlines.
+    /// What an edit may ask for: any revision but the present one, and of those never seen only the first.
+    fn next_revisions(&self, config: &Config) -> impl Iterator<Item = usize> {
+        let special = [config.never_ready, config.bad_migration];
+        let alike = move |revision: usize| {
+            let asked = [self.truth.app.desired, self.seen.app.desired].contains(&revision);
+            !asked && !self.stored[revision].exists && !special.contains(&Some(revision))
+        };
+        let first = (0..config.revisions).find(|revision| alike(*revision));
+        (0..config.revisions).filter(move |revision| {
+            *revision != self.truth.app.desired && (!alike(*revision) || first == Some(*revision))
+        })
+    }
+
+    /// What happens without faults, edits and the passing of deadlines, the operator first.
     pub fn benign(&self, config: &Config) -> Vec<Action> {
+        let fresh = KINDS.map(|kind| self.behind(kind));
+        if self.refreshed(fresh).planned(config).count > 0 {
+            return vec![Action::Reconcile(fresh, None)];
+        }
+        self.controllers(config)
+    }
+
+    /// What the controllers, kubelets and Jobs of the cluster do next.
+    fn controllers(&self, config: &Config) -> Vec<Action> {
         let mut actions = Vec::new();
-        for kind in [Kind::App, Kind::Deployments, Kind::Endpoints, Kind::Jobs] {
-            if self.behind(kind) {
-                actions.push(Action::Deliver(kind));
-            }
-        }
-        if self.planned(config).count > 0 {
-            actions.push(Action::Reconcile(None));
-        }
         for (revision, deployment) in self.truth.deployments.iter().enumerate() {
             if deployment.exists && (!deployment.observed || deployment.pods != deployment.asked) {
                 actions.push(Action::DeploymentController(revision));
@@ -387,7 +434,7 @@ impl State {
             if deployment.ready < deployment.pods && !self.broken[revision] {
                 actions.push(Action::PodReady(revision));
             }
-            if deployment.going > 0 {
+            if deployment.going {
                 actions.push(Action::PodsGone(revision));
             }
         }
@@ -429,10 +476,12 @@ impl State {
     pub fn after(&self, action: Action, config: &Config) -> Self {
         let mut next = *self;
         match action {
-            Action::Deliver(kind) => next.deliver(kind),
-            Action::Reconcile(killed) => next.reconcile(config, killed),
+            Action::Reconcile(fresh, killed) => {
+                next = next.refreshed(fresh);
+                next.reconcile(config, killed);
+            }
             Action::DeploymentController(revision) => next.change(Kind::Deployments, |truth| {
-                truth.deployments[revision].adjust();
+                truth.deployments[revision].adjust(config.strategy);
             }),
             Action::PodReady(revision) => next.change(Kind::Deployments, |truth| {
                 truth.deployments[revision].ready += 1;
@@ -443,7 +492,7 @@ impl State {
                 next.change(Kind::Deployments, |truth| truth.deployments[revision].ready -= 1);
             }
             Action::PodsGone(revision) => {
-                next.change(Kind::Deployments, |truth| truth.deployments[revision].going = 0);
+                next.change(Kind::Deployments, |truth| truth.deployments[revision].going = false);
             }
             Action::EndpointSliceController => {
                 let selected = next.selected();
@@ -534,11 +583,13 @@ impl State {
         let goal = self.goal(config);
         let status = self.status.inflate(config.strategy);
         let mut plan = ask(config.mutant, &goal, &status, &self.world(config));
-        if plan.writes.iter().any(|write| matches!(write, Write::PostSecret { .. })) {
+        let posts = plan.writes.iter().any(|write| matches!(write, Write::PostSecret { .. }));
+        if posts {
             plan.writes.retain(|write| matches!(write, Write::PostSecret { .. }));
         }
         let status = Status::deflate(&plan.status);
-        let count = plan.writes.len() + usize::from(status != self.status);
+        let count = plan.writes.len() + usize::from(status != self.status) + usize::from(posts);
+        let count = u8::try_from(count).expect("a pass writes little");
         let planned = Rc::new(Planned { status, writes: plan.writes, count });
         SEEN.with_borrow_mut(|seen| {
             if seen.len() > MOST_SEEN {
@@ -585,7 +636,7 @@ impl State {
             let deployment = self.seen.deployments[revision];
             if deployment.exists {
                 world.deployments.insert(name.clone(), deployment.observation());
-                let total = u32::from(deployment.pods + deployment.going);
+                let total = u32::from(deployment.pods) + u32::from(deployment.going);
                 world.pods.insert(name.clone(), PodsObs { total, ..PodsObs::default() });
             }
             if self.seen.endpoints[revision] > 0 {
@@ -636,7 +687,7 @@ impl State {
         }
         if killed.is_some() {
             self.left.kills -= 1;
-            for kind in [Kind::App, Kind::Deployments, Kind::Endpoints, Kind::Jobs] {
+            for kind in KINDS {
                 self.deliver(kind);
             }
         }
@@ -650,8 +701,16 @@ impl State {
         Status::deflate(&ask(config.mutant, &self.goal(config), &status, &world).status)
     }
 
-    /// Stores the status; a stable revision changes only by promotion of a candidate that has all its pods.
+    /// Stores the status; a stable revision changes only by promotion of a candidate that has all its pods, and an
+    /// attempt that was ended stays so.
     fn store(&mut self, status: Status) {
+        let verdict = |tried: Option<Tried>| tried.map(|tried| (tried.attempt, tried.verdict.is_some()));
+        if let (Some((before, true)), Some((after, false))) =
+            (verdict(self.status.candidate), verdict(status.candidate))
+            && before == after
+        {
+            self.violation = Some("6: an attempt that was ended goes on");
+        }
         if status.stable != self.status.stable {
             let promoted = self.status.candidate.map(|candidate| candidate.revision);
             let wanted = self.seen.app.replicas;
@@ -786,10 +845,10 @@ impl State {
 
 impl Deployment {
     /// The Deployment and ReplicaSet controllers: unready pods go first.
-    fn adjust(&mut self) {
+    fn adjust(&mut self, strategy: StrategyKind) {
         self.observed = true;
         if self.pods > self.asked {
-            self.going += self.pods - self.asked;
+            self.going = strategy == StrategyKind::Recreate;
             self.ready = self.ready.min(self.asked);
         }
         self.pods = self.asked;

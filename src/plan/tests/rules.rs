@@ -300,6 +300,24 @@ fn rule_11_abort_ends_the_migration() {
 }
 
 #[test]
+fn rule_11_abort_between_a_failed_migration_and_its_record_frees_the_next_spec() {
+    let mut scene = Scene::stable();
+    scene.ask("v2");
+    scene.store("v2", |revision| revision.needs_migration = true);
+    scene.settle();
+    scene.job("v2", failed());
+    scene.settle();
+    assert_eq!(scene.status.migration.as_ref().unwrap().state, MigrationState::Ending);
+    scene.ask("v3");
+    scene.command("abort");
+    scene.settle();
+    scene.world.jobs.clear();
+    scene.settle();
+    scene.settle();
+    assert_eq!(scene.status.candidate.as_ref().unwrap().revision, "v3");
+}
+
+#[test]
 fn rule_11_without_stable_a_migration_is_tried_again_in_the_same_attempt() {
     let mut scene = Scene::new();
     scene.store("v1", |revision| revision.needs_migration = true);
