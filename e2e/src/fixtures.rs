@@ -128,6 +128,19 @@ pub fn revision_of(seen: &Seen, image: &str) -> Option<String> {
     Some(label(&found.object, labels::REVISION).to_owned())
 }
 
+/// All that follows an app's promotion has been written: its facts are on the revision, the Service names that
+/// revision alone, and the migration Job is gone.
+pub fn settled(seen: &Seen, app: &str) -> Option<()> {
+    let status = seen.status(app)?;
+    let stable = status.stable.filter(|_| status.candidate.is_none())?;
+    let revision = seen.get("ControllerRevision", &format!("{app}-{stable}"))?;
+    let promotion = revision["metadata"]["annotations"].get(labels::PROMOTION)?.as_str()?;
+    let points = seen.get("Service", app)?["spec"]["selector"].get(labels::REVISION);
+    let narrow = status.ready_replicas == 0 || points.and_then(Value::as_str) == Some(stable.as_str());
+    let jobs = seen.all("Job").filter(|job| label(job, labels::APP) == app).count();
+    (promotion == status.promotion.to_string() && narrow && jobs == 0).then_some(())
+}
+
 /// UIDs of the app's serving pods that are not going.
 pub fn pod_uids(seen: &Seen, app: &str) -> BTreeSet<String> {
     seen.web_pods(app).iter().map(|pod| pod["metadata"]["uid"].to_string()).collect()
@@ -173,10 +186,12 @@ pub fn migrated_first(seen: &Seen, app: &str, revision: &str) -> Result<usize> {
 }
 
 impl Space {
-    /// Applies an app and waits until it is healthy; gives back its status.
+    /// Applies an app and waits until it is healthy and [settled]; gives back its status.
     pub async fn roll_out(&self, app: &str, spec: &Value) -> Result<PhoenixAppStatus> {
         let generation = self.apply(app, spec).await?;
-        self.wait_phase(app, generation, Phase::Healthy, PATIENCE).await
+        let status = self.wait_phase(app, generation, Phase::Healthy, PATIENCE).await?;
+        self.wait("the writes that follow a promotion", PATIENCE, |seen| settled(seen, app)).await?;
+        Ok(status)
     }
 
     /// The names of all objects in the namespace, events and what Kubernetes itself puts there aside.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::audit::{Audit, effects};
-use e2e::fixtures::{self, PATIENCE, image, label, migrating, revision_of, with};
+use e2e::fixtures::{self, PATIENCE, image, migrating, revision_of, with};
 use e2e::harness::{Lab, Seen, Space};
 use phoenix_operator::api::{Phase, labels};
 use serde_json::{Value, json};
@@ -98,13 +98,8 @@ async fn rollout(space: Arc<Space>, name: &'static str, moments: &[Moment]) -> R
     space.wait_phase("shop", generation, Phase::Healthy, PATIENCE).await?;
     let done = |seen: &Seen| {
         let v2 = v2(seen)?;
-        let promoted =
-            |object: &Value| object["metadata"]["annotations"].get(labels::PROMOTION) == Some(&json!("2"));
-        let facts = seen
-            .all("ControllerRevision")
-            .any(|object| label(object, labels::REVISION) == v2 && promoted(object));
         let pods = seen.web_pods("shop").len() == 3 && seen.ready_pods("shop", &v2).len() == 3;
-        (facts && pods && seen.all("Job").next().is_none()).then_some(())
+        pods.then(|| fixtures::settled(seen, "shop")).flatten()
     };
     space.wait("the end of all that follows", PATIENCE, done).await?;
     let revision = space.record().look(v2).context("no v2")?;

@@ -25,7 +25,8 @@ async fn secret(space: &Space) -> Result<(String, String)> {
 }
 
 async fn whole_life(space: Arc<Space>) -> Result<()> {
-    let _operator = space.operator().await?;
+    let mut operator = space.operator().await?;
+    let audit = Audit::new(space.lab().cluster().audit_log());
 
     let first = space.roll_out("shop", &migrating("v1")).await?;
     let v1 = first.stable.clone().context("nothing is stable")?;
@@ -63,13 +64,26 @@ async fn whole_life(space: Arc<Space>) -> Result<()> {
     ensure!(outcomes == [Outcome::Promoted; 3], "{outcomes:?}");
     ensure!(secret(&space).await? == generated, "the generated Secret changed");
 
-    // Deleted: all goes but the Secret, which `onDelete: Retain` keeps.
+    // What was applied once and is not wanted any more goes.
+    let ports = json!([{"name": "metrics", "port": 9568, "expose": "Service"}]);
+    space.roll_out("shop", &with(migrating("v1"), &json!({"extraPorts": ports}))).await?;
+    let names = space.field("service/shop", "{.spec.ports[*].name}").await?;
+    ensure!(names == "http metrics", "{names}");
+    space.roll_out("shop", &migrating("v1")).await?;
+    let names = space.field("service/shop", "{.spec.ports[*].name}").await?;
+    ensure!(names == "http", "{names}");
+
+    // Deleted: all goes but the Secret, which `onDelete: Retain` keeps, and it goes without the operator.
     let before = space.everything().await?;
+    let start = audit.end()?;
     space.kubectl(&["delete", "phoenixapp/shop", "--wait"], None).await?;
     let going: Vec<&str> =
         before.iter().map(String::as_str).filter(|name| *name != "secret/shop-generated").collect();
     let wait = [&["wait", "--for=delete", "--timeout=60s"], going.as_slice()].concat();
     space.kubectl(&wait, None).await?;
+    let mut writes = audit.of_operator(start)?;
+    writes.retain(|r| r.namespace == space.name() && !["get", "list", "watch"].contains(&r.verb.as_str()));
+    ensure!(writes.is_empty(), "{OPERATOR} wrote while the app was deleted: {writes:#?}");
     let left = space.everything().await?;
     ensure!(left == ["secret/shop-generated".to_owned()].into(), "left after deletion: {left:?}");
 
@@ -83,6 +97,7 @@ async fn whole_life(space: Arc<Space>) -> Result<()> {
     };
     let now = space.everything().await?;
     ensure!(kinds(&now) == kinds(&made), "made again: {now:?}, at first: {made:?}");
+    operator.stop().await?;
     println!("whole life: {} objects at rest, left after deletion: {left:?}", made.len());
     Ok(())
 }

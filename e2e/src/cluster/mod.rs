@@ -107,6 +107,22 @@ pub fn foreign() -> Option<PathBuf> {
     std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
+/// A client with the rights that a kubeconfig gives.
+pub async fn client(kubeconfig: &Path) -> Result<kube::Client> {
+    control::client(kubeconfig).await
+}
+
+/// The path of a pinned program, such as `kubectl`; it is built first if need be, which may take minutes.
+pub fn tool(name: &str) -> PathBuf {
+    match tools::ensure(tools::group_of(name).as_slice()) {
+        Ok(bin) => bin.program(name),
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            PathBuf::from(name)
+        }
+    }
+}
+
 /// Takes down the cluster in `dir`, also one that was left by a crash.
 pub fn down(dir: &Path) -> Result<()> {
     teardown::down(dir, Keep::Nothing)
@@ -304,19 +320,7 @@ impl Cluster {
     /// not built yet is built first, which may take minutes.
     pub fn tool(&self, name: &str) -> PathBuf {
         let path = self.bin.program(name);
-        if path.is_absolute() {
-            return path;
-        }
-        let Some(group) = tools::group_of(name) else {
-            return path;
-        };
-        match tools::ensure(&[group]) {
-            Ok(bin) => bin.program(name),
-            Err(error) => {
-                eprintln!("e2e: {error:#}");
-                path
-            }
-        }
+        if path.is_absolute() { path } else { tool(name) }
     }
 
     fn network(&self) -> Option<Network> {

@@ -16,7 +16,8 @@ use super::{
 /// A Debian package and a program of it.
 const PACKAGES: [(&str, &str); 8] = [
     ("runc", "runc"),
-    ("containernetworking-plugins", "bridge"),
+    // Not by its `bridge`: iproute2 has one too.
+    ("containernetworking-plugins", PLUGIN),
     ("conntrack", "conntrack"),
     ("iptables", "iptables"),
     ("nftables", "nft"),
@@ -24,6 +25,9 @@ const PACKAGES: [(&str, &str); 8] = [
     ("util-linux", "nsenter"),
     ("procps", "sysctl"),
 ];
+
+/// A network plugin that no other package has a namesake of.
+const PLUGIN: &str = "host-local";
 
 /// Where network plugins are, besides `PATH`.
 const PLUGIN_DIRS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
@@ -43,7 +47,7 @@ pub fn plugin_dir() -> Result<PathBuf> {
     PLUGIN_DIRS
         .map(PathBuf::from)
         .into_iter()
-        .find(|dir| dir.join("bridge").is_file())
+        .find(|dir| dir.join(PLUGIN).is_file())
         .context("no network plugins: install the package containernetworking-plugins")
 }
 

@@ -31,18 +31,37 @@ pub fn obstacle(nodes: Nodes) -> Result<Option<String>> {
     Ok((!obstacles.is_empty()).then(|| obstacles.join("; ")))
 }
 
+/// The resource's own name.
+const RESOURCE: &str = "phoenixapps.phoenix-operator.dev";
+
+/// Where the resource's definition is.
+fn crds() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds").to_string_lossy().into_owned()
+}
+
 /// A cluster in which the resource is defined and the operator's rights are bound.
 pub struct Lab {
     client: Client,
     restricted: PathBuf,
     postgres: Option<Postgres>,
     scratch: Scratch,
-    cluster: Cluster,
+    kubeconfig: PathBuf,
+    /// None: it is someone else's.
+    cluster: Option<Cluster>,
 }
 
 /// A directory of this run, removed at its end.
 #[derive(Debug)]
 struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Below /tmp, because `PostgreSQL`'s own account must be able to enter it.
+    fn make() -> Result<Self> {
+        let scratch = Self(std::env::temp_dir().join(format!("e2e-lab-{}", std::process::id())));
+        std::fs::create_dir_all(&scratch.0).with_context(|| format!("making {}", scratch.0.display()))?;
+        Ok(scratch)
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
@@ -55,7 +74,7 @@ impl Lab {
     pub async fn real(versions: &[&str]) -> Result<Arc<Self>> {
         let mut lab = Self::on(Nodes::Real).await?;
         let directory = lab.scratch.0.join("postgres");
-        lab.postgres = Some(Postgres::start(IpAddr::V4(lab.cluster.bridge_ip()), &directory).await?);
+        lab.postgres = Some(Postgres::start(IpAddr::V4(lab.cluster().bridge_ip()), &directory).await?);
         lab.load(versions).await?;
         Ok(Arc::new(lab))
     }
@@ -65,25 +84,52 @@ impl Lab {
         Ok(Arc::new(Self::on(Nodes::Kwok).await?))
     }
 
+    /// The cluster that `KUBECONFIG` names, else fake nodes; for tests that need an API server and no more. On
+    /// another's cluster the resource is defined unless it is already, and [`Lab::leave`] takes it away again.
+    pub async fn anywhere() -> Result<Arc<Self>> {
+        let Some(kubeconfig) = cluster::foreign() else { return Self::fake().await };
+        println!("this test runs on the cluster of KUBECONFIG={}", kubeconfig.display());
+        let lab = Self {
+            client: cluster::client(&kubeconfig).await?,
+            restricted: kubeconfig.clone(),
+            postgres: None,
+            scratch: Scratch::make()?,
+            kubeconfig,
+            cluster: None,
+        };
+        if lab.kubectl(&["get", "crd", RESOURCE], None).await.is_ok() {
+            println!("{RESOURCE} is defined there already: that definition is what is tested");
+        } else {
+            lab.kubectl(&["create", "-f", &crds()], None).await?;
+            lab.kubectl(&["label", "crd", RESOURCE, "phoenix-operator.dev/made-by=e2e"], None).await?;
+        }
+        lab.established(RESOURCE).await?;
+        Ok(Arc::new(lab))
+    }
+
+    /// Takes away from another's cluster what [`Lab::anywhere`] made there.
+    pub async fn leave(&self) -> Result<()> {
+        if self.cluster.is_none() {
+            self.kubectl(&["delete", "crd", "-l", "phoenix-operator.dev/made-by=e2e"], None).await?;
+        }
+        Ok(())
+    }
+
     async fn on(nodes: Nodes) -> Result<Self> {
         let cluster = match std::env::var_os(ATTACH) {
             Some(dir) => Cluster::attach(Path::new(&dir)).await?,
             None => Cluster::up(Options { nodes, dir: None, keep: false }).await?,
         };
-        // Below /tmp, because PostgreSQL's own account must be able to enter it.
-        let scratch = Scratch(std::env::temp_dir().join(format!("e2e-lab-{}", std::process::id())));
-        std::fs::create_dir_all(&scratch.0).with_context(|| format!("making {}", scratch.0.display()))?;
         let lab = Self {
             client: cluster.client().await?,
             restricted: cluster.kubeconfig_as(rights::USER, &rights::GROUPS)?,
             postgres: None,
-            scratch,
-            cluster,
+            scratch: Scratch::make()?,
+            kubeconfig: cluster.kubeconfig().to_owned(),
+            cluster: Some(cluster),
         };
-        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds");
-        let crds = crds.to_string_lossy();
-        lab.kubectl(&["apply", "--server-side", "-f", &crds], None).await?;
-        lab.established("phoenixapps.phoenix-operator.dev").await?;
+        lab.kubectl(&["apply", "--server-side", "-f", &crds()], None).await?;
+        lab.established(RESOURCE).await?;
         lab.kubectl(&["apply", "--server-side", "-f", "-"], Some(&rights::manifests()?)).await?;
         Ok(lab)
     }
@@ -101,7 +147,7 @@ impl Lab {
         let versions: Vec<String> = versions.iter().map(|version| (*version).to_owned()).collect();
         let build = move || versions.iter().map(|version| Ok(image::roost(version)?.archive)).collect();
         let archives: Result<Vec<_>> = tokio::task::spawn_blocking(build).await.context("building images")?;
-        self.cluster.load_images(&archives?).await
+        self.cluster().load_images(&archives?).await
     }
 
     /// A new namespace, whose every event is recorded. `name` also names the test's files under `target`.
@@ -109,9 +155,15 @@ impl Lab {
         Space::create(Arc::clone(self), name).await
     }
 
-    /// The cluster.
+    /// The cluster, which only tests that can run [anywhere](Lab::anywhere) must do without.
+    #[expect(clippy::expect_used, reason = "a test that asks for it has brought it up")]
     pub fn cluster(&self) -> &Cluster {
-        &self.cluster
+        self.cluster.as_ref().expect("a cluster of our own")
+    }
+
+    /// The path of a pinned program.
+    pub fn tool(&self, name: &str) -> PathBuf {
+        self.cluster.as_ref().map_or_else(|| cluster::tool(name), |cluster| cluster.tool(name))
     }
 
     /// A client that may do anything.
@@ -136,9 +188,9 @@ impl Lab {
 
     /// Runs the real kubectl as the administrator; gives back what it printed. Errors with its words.
     pub async fn kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
-        let mut child = Command::new(self.cluster.tool("kubectl"))
+        let mut child = Command::new(self.tool("kubectl"))
             .arg("--kubeconfig")
-            .arg(self.cluster.kubeconfig())
+            .arg(&self.kubeconfig)
             .args(arguments)
             .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())

@@ -130,7 +130,7 @@ async fn binary() -> Result<PathBuf> {
 async fn build() -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--package", "phoenix-operator", "--bin", "phoenix-operator"])
+        .args(["build", "--release", "--workspace", "--bin", "phoenix-operator"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace)
         .stdin(Stdio::null())

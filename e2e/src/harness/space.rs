@@ -175,7 +175,7 @@ impl Space {
         let lines: Vec<String> = objects.iter().map(Value::to_string).collect();
         std::fs::write(&path, lines.join("\n") + "\n")
             .with_context(|| format!("writing {}", path.display()))?;
-        judge::judge_statuses(&self.lab.cluster().tool("kstatus"), &objects).await
+        judge::judge_statuses(&self.lab.tool("kstatus"), &objects).await
     }
 
     /// How everything in it stands, for a person.

@@ -245,6 +245,7 @@ fn unavailable_instead_of_surge() {
 }
 
 /// Three replicas, three revisions, two edits, one kill of the operator before or after any write, one pod failure.
+/// An abort is one of the two edits, and a stable revision that breaks for good is the pod failure.
 #[cfg(feature = "full-walk")]
 mod full {
     use super::*;
@@ -256,9 +257,12 @@ mod full {
         walk("full: rolling", FULL, true).unwrap();
     }
 
+    /// Without a stable revision nothing holds a superseded one back, and the pods of three grow side by side:
+    /// two edits and a pod failure at once are more than a machine of ours holds.
     #[test]
     fn full_first_rollout() {
-        walk("full: first rollout", FULL, false).unwrap();
+        walk("full: first rollout, two edits", Config { pod_failures: 0, ..FULL }, false).unwrap();
+        walk("full: first rollout, pod failure", Config { edits: 1, ..FULL }, false).unwrap();
     }
 
     #[test]
@@ -274,12 +278,12 @@ mod full {
 
     #[test]
     fn full_abort() {
-        walk("full: abort", Config { aborts: 1, ..FULL }, true).unwrap();
+        walk("full: abort", Config { aborts: 1, edits: 1, ..FULL }, true).unwrap();
     }
 
     #[test]
     fn full_broken_stable() {
-        walk("full: broken stable", Config { breaks: 1, ..FULL }, true).unwrap();
+        walk("full: broken stable", Config { breaks: 1, pod_failures: 0, ..FULL }, true).unwrap();
     }
 
     #[test]
