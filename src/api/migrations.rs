@@ -42,7 +42,8 @@ pub struct MigrationsSpec {
     #[serde(default = "two")]
     #[schemars(range(min = 0, max = 100))]
     pub retries: i32,
-    /// Whether the last lines of a failed migration's log are shown in status. `Omit` where they may hold secrets.
+    /// Whether the last lines of a failed migration's log, and the exception that a pod crashes with, are shown in
+    /// status. `Omit` where they may hold secrets.
     #[serde(default)]
     pub log_tail: LogTail,
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Affinity;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Amount, Canonical, ClusteringMode, Isolation, LogTail, MigrationsMode, PhoenixApp, PhoenixAppSpec,
+    Amount, Canonical, ClusteringMode, Isolation, MigrationsMode, PhoenixApp, PhoenixAppSpec,
     PodDisruptionBudgetMode, StrategyKind, labels,
     names::{AppName, Namespace, ResourceVersion, Uid},
 };
@@ -61,8 +61,6 @@ pub struct ValidatedApp {
     pub migrations_mode: MigrationsMode,
     /// How the Job is run; none unless the mode is `Job`.
     pub migration: Option<MigrationSettings>,
-    /// Whether the end of a failed migration's log may be shown.
-    pub capture_logs: bool,
     /// Names under which the app is reached.
     pub hosts: Vec<String>,
     /// Name of the release.
@@ -187,7 +185,6 @@ impl TryFrom<&PhoenixApp> for ValidatedApp {
             migrations_mode,
             migration: (migrations_mode == MigrationsMode::Job)
                 .then(|| MigrationSettings { timeout: spec.migrations.timeout.into(), retries }),
-            capture_logs: spec.migrations.log_tail == LogTail::Include,
             hosts: spec.hosts.clone(),
             node_basename: spec.clustering.node_basename.clone().unwrap_or_else(|| release_name.clone()),
             release_name,

@@ -58,14 +58,14 @@ impl std::fmt::Display for Trouble {
     }
 }
 
-/// What is wrong with a pod, if anything is.
-pub fn trouble(pod: &Pod) -> Option<Trouble> {
+/// What is wrong with a pod, if anything is; a line of its log is quoted only where that is wanted.
+pub fn trouble(pod: &Pod, quoting: bool) -> Option<Trouble> {
     let name = pod.metadata.name.clone().unwrap_or_default();
     if condition(pod, "Ready").is_some_and(|ready| ready.status == "True") {
         return None;
     }
     let (rank, what) = containers(pod)
-        .filter_map(container)
+        .filter_map(|status| container(status, quoting))
         .min()
         .or_else(|| evicted(pod))
         .or_else(|| unschedulable(pod))
@@ -80,7 +80,7 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     init.into_iter().chain(own).flatten()
 }
 
-fn container(status: &ContainerStatus) -> Option<(u8, String)> {
+fn container(status: &ContainerStatus, quoting: bool) -> Option<(u8, String)> {
     let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
     let reason = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
     let message = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
@@ -94,7 +94,7 @@ fn container(status: &ContainerStatus) -> Option<(u8, String)> {
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             Some((1, format!("cannot start: {reason}: {}", cut(message, LONGEST_QUOTE))))
         }
-        _ => ended(status).map(|end| (2, crash(end))),
+        _ => ended(status).map(|end| (2, crash(end, quoting))),
     }
 }
 
@@ -126,7 +126,7 @@ fn pull_cause(message: &str) -> &'static str {
     }
 }
 
-fn crash(end: &ContainerStateTerminated) -> String {
+fn crash(end: &ContainerStateTerminated, quoting: bool) -> String {
     let message = end.message.as_deref().unwrap_or_default();
     let reason = end.reason.as_deref().filter(|reason| *reason != "Error");
     let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
@@ -136,7 +136,8 @@ fn crash(end: &ContainerStateTerminated) -> String {
     } else if let Some(cure) = cure(message) {
         format!(": {cure}")
     } else {
-        exception(message).map_or_else(String::new, |line| format!(": {line}"))
+        let quote = exception(message).filter(|_| quoting);
+        quote.map_or_else(String::new, |line| format!(": {line}"))
     };
     format!("crashes with exit code {code}{reason}{why}")
 }
@@ -251,7 +252,7 @@ mod tests {
     }
 
     fn says(pod: &Pod) -> String {
-        trouble(pod).map(|trouble| trouble.to_string()).unwrap_or_default()
+        trouble(pod, true).map(|trouble| trouble.to_string()).unwrap_or_default()
     }
 
     #[test]
@@ -320,15 +321,18 @@ mod tests {
 
     #[test]
     fn a_starting_pod_is_no_trouble() {
-        assert_eq!(trouble(&with(&json!({"state": {"waiting": {"reason": "ContainerCreating"}}}))), None);
-        assert_eq!(trouble(&pod(&json!({"phase": "Pending"}))), None);
+        assert_eq!(
+            trouble(&with(&json!({"state": {"waiting": {"reason": "ContainerCreating"}}})), true),
+            None
+        );
+        assert_eq!(trouble(&pod(&json!({"phase": "Pending"})), true), None);
     }
 
     #[test]
     fn the_worst_comes_first() {
         let pull = with(&json!({"state": {"waiting": {"reason": "ErrImagePull"}}}));
         let crash = with(&json!({"state": {"terminated": {"exitCode": 1}}}));
-        assert!(trouble(&pull) < trouble(&crash));
+        assert!(trouble(&pull, true) < trouble(&crash, true));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use k8s_openapi::{
 use kube::{Resource, core::PartialObjectMeta};
 
 use crate::{
-    api::{PhoenixApp, RevisionName},
+    api::{LogTail, PhoenixApp, RevisionName},
     build::Revision,
 };
 
@@ -57,6 +57,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether lines of pods' logs may stand in the status.
+    pub fn quoting(&self) -> bool {
+        self.app.spec.migrations.log_tail == LogTail::Include
+    }
+
     /// Owned by this very app, not by an earlier one of its name.
     pub fn owns(&self, meta: &ObjectMeta) -> bool {
         let uid = self.app.metadata.uid.as_deref().unwrap_or_default();

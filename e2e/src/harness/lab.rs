@@ -155,7 +155,10 @@ impl Lab {
         Space::create(Arc::clone(self), name).await
     }
 
-    /// The cluster, which only tests that can run [anywhere](Lab::anywhere) must do without.
+    /// The cluster, which tests that can run [anywhere](Lab::anywhere) must do without.
+    ///
+    /// # Panics
+    /// It is someone else's.
     #[expect(clippy::expect_used, reason = "a test that asks for it has brought it up")]
     pub fn cluster(&self) -> &Cluster {
         self.cluster.as_ref().expect("a cluster of our own")

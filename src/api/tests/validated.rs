@@ -26,7 +26,7 @@ fn a_fresh_app() {
     assert_eq!((app.strategy.rollback_window, app.revision_history_limit), (3, 5));
     assert_eq!((app.migrations_mode, app.migration), (MigrationsMode::Disabled, None));
     assert_eq!(app.isolation, Isolation::Shared);
-    assert!(!app.deleting && !app.suspend && !app.has_pvc && app.capture_logs && app.disruption_budget);
+    assert!(!app.deleting && !app.suspend && !app.has_pvc && app.disruption_budget);
     assert_eq!(app.command, None);
 }
 
@@ -70,7 +70,7 @@ fn migrations_run_when_there_is_something_to_migrate_with() {
 fn settings_of_the_migration_are_live() {
     let app = app("{image: x, migrations: {command: [a], timeout: 2h, retries: 0, logTail: Omit}}");
     let migration = app.migration.unwrap();
-    assert_eq!((migration.timeout, migration.retries, app.capture_logs), (Duration::from_hours(2), 0, false));
+    assert_eq!((migration.timeout, migration.retries), (Duration::from_hours(2), 0));
 }
 
 #[test]

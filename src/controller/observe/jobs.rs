@@ -27,13 +27,18 @@ pub(super) fn job_obs(snapshot: &Snapshot, job: &Job) -> Option<JobObs> {
     let attempt = meta.annotations.as_ref().and_then(|all| all.get(labels::ATTEMPT));
     let uid = meta.uid.as_deref()?;
     let pods: Vec<_> = snapshot.pods.iter().filter(|pod| controller(&pod.metadata) == Some(uid)).collect();
-    let state = job_state(job, &pods);
+    let mut state = job_state(job, &pods);
     let failed = matches!(state, JobState::Failed(_));
-    let trouble = pods.iter().filter_map(|pod| pods::trouble(pod)).min();
+    let trouble = pods.iter().filter_map(|pod| pods::trouble(pod, snapshot.quoting())).min();
     let waiting = match &state {
         JobState::Failed(failure) => pods::cure(&failure.log_tail).map(str::to_owned),
         _ => trouble.as_ref().map(Trouble::to_string),
     };
+    if let JobState::Failed(failure) = &mut state
+        && !snapshot.quoting()
+    {
+        failure.log_tail.clear();
+    }
     let status = job.status.as_ref();
     let counted = status.is_some_and(|status| {
         [status.succeeded, status.failed, status.ready].into_iter().flatten().any(|count| count > 0)

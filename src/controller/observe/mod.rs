@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api::{Outcome, RevisionName, ValidatedApp, labels, names},
     build::{self, Revision},
-    plan::{DeploymentObs, JobState, PodsObs, Rev, RevisionObs, Selector, ServiceObs, Upkeep, World},
+    plan::{DeploymentObs, PodsObs, Rev, RevisionObs, Selector, ServiceObs, Upkeep, World},
 };
 
 pub use jobs::is_migration;
@@ -93,13 +93,6 @@ pub fn compare(
         deployment.drifted = drifts.differs(&desired, seen);
     }
     world.upkeep = upkeep(world, snapshot, app, stored, drifts);
-    if !app.capture_logs {
-        for job in &mut world.jobs {
-            if let JobState::Failed(failure) = &mut job.state {
-                failure.log_tail.clear();
-            }
-        }
-    }
 }
 
 /// When a restart was last asked for through the operator; part of every later apply.
@@ -240,7 +233,11 @@ fn pods_of(
         let living: Vec<_> = pods.iter().filter(|pod| !pods::is_terminal(pod)).collect();
         let leaving = |pod: &Pod| snapshot.leaving(&pod.metadata);
         let replicas_refused = refused_pods(snapshot, revision);
-        let worst = pods.iter().filter(|pod| !leaving(pod)).filter_map(|pod| pods::trouble(pod)).min();
+        let worst = pods
+            .iter()
+            .filter(|pod| !leaving(pod))
+            .filter_map(|pod| pods::trouble(pod, snapshot.quoting()))
+            .min();
         let lost_nodes = living.iter().filter_map(|pod| lost(snapshot.now, pod, wake)).collect();
         let observation = PodsObs {
             total: u32::try_from(living.len()).unwrap_or(u32::MAX),

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::testing::raw,
+    api::{LogTail, testing::raw},
     build::{Settings, active_service, controller_revision, deployment, render},
-    plan::JobFailure,
+    plan::{JobFailure, JobState},
 };
 
 const REV: &str = "0123456789";
@@ -253,6 +253,25 @@ fn a_failed_job_says_how_and_what_to_do() {
     assert!(seen.jobs[0].waiting.as_ref().unwrap().contains("spec.database.urlFrom"));
     assert!(seen.jobs[0].started);
     assert!(seen.migration_pods.is_empty(), "it has ended");
+}
+
+#[test]
+fn logs_are_quoted_unless_that_is_refused() {
+    let crash =
+        json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "** (RuntimeError) pw=1"}});
+    let mut shop = shop();
+    shop.pods = vec![pod(
+        "a",
+        "r",
+        json!({"status": {"containerStatuses": [
+            {"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 1, "state": crash}]}}),
+    )];
+    let worst = |shop: &Snapshot| see(shop).world.pods[REV].worst.clone().unwrap();
+    assert_eq!(worst(&shop), "pod a crashes with exit code 1: ** (RuntimeError) pw=1");
+    let mut app = (*shop.app).clone();
+    app.spec.migrations.log_tail = LogTail::Omit;
+    shop.app = Arc::new(app);
+    assert_eq!(worst(&shop), "pod a crashes with exit code 1");
 }
 
 #[test]

@@ -245,7 +245,8 @@ fn unavailable_instead_of_surge() {
 }
 
 /// Three replicas, three revisions, two edits, one kill of the operator before or after any write, one pod failure.
-/// An abort is one of the two edits, and a stable revision that breaks for good is the pod failure.
+/// An abort is one of the two edits; a stable revision that breaks for good, and pods that never become ready, are
+/// the pod failure.
 #[cfg(feature = "full-walk")]
 mod full {
     use super::*;
@@ -267,7 +268,7 @@ mod full {
 
     #[test]
     fn full_never_ready() {
-        let config = Config { never_ready: Some(1), deadlines: 1, ..FULL };
+        let config = Config { never_ready: Some(1), deadlines: 1, pod_failures: 0, ..FULL };
         walk("full: never ready", config, true).unwrap();
     }
 
@@ -290,7 +291,7 @@ mod full {
     fn full_unavailable() {
         let config = Config { surge: 0, unavailable: 1, ..FULL };
         walk("full: unavailable 1, surge 0", config, true).unwrap();
-        let config = Config { surge: 2, unavailable: 1, ..FULL };
+        let config = Config { surge: 2, unavailable: 1, edits: 1, ..FULL };
         walk("full: unavailable 1, surge 2", config, true).unwrap();
     }
 
