@@ -264,7 +264,7 @@ impl Demo {
         println!("  export KUBECONFIG={}", self.cluster.kubeconfig().display());
         println!("  export PATH={}:$PATH\n", kubectl.parent().unwrap_or(Path::new(".")).display());
         println!(
-            "  kubectl get phoenixapp {APP}                                   # phase, revision, message"
+            "  kubectl get phoenixapp {APP} -o wide                           # ready, phase, image, message"
         );
         println!("  kubectl get phoenixapp {APP} -o jsonpath='{{.status}}' | less    # all that is known");
         println!("  kubectl get deployments,services,pods -l {}={APP}", labels::APP);

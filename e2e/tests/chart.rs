@@ -70,7 +70,7 @@ fn the_rights_are_few_and_named() {
                 assert_eq!(rule["verbs"], json!(["create"]), "a Secret is never read");
             }
             if resource == "phoenixapps" {
-                assert_eq!(rule["verbs"], json!(["get", "list", "watch"]), "a spec is never written");
+                assert_eq!(rule["verbs"], json!(["list", "watch"]), "a spec is never written");
             }
         }
     }

@@ -21,6 +21,9 @@ async fn children_are_repaired() -> Result<()> {
         a_revision_is_deleted,
         foreign_objects_bear_our_names,
         an_unchanged_apply_writes_nothing,
+        the_strategy_is_switched,
+        ports_get_other_numbers,
+        the_users_service_account_bears_the_apps_name,
     ];
     fixtures::run(&lab, 2, cases).await?;
     Ok(())
@@ -246,5 +249,50 @@ async fn an_unchanged_apply_writes_nothing(space: Arc<Space>) -> Result<()> {
         writes.len() == 1 && writes[0].resource == "phoenixapps/status",
         "more than the status was written: {writes:#?}"
     );
+    Ok(())
+}
+
+/// To Recreate and back, on Deployments that were posted with what Recreate forbids: no pod is touched.
+async fn the_strategy_is_switched(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    let name = rolled_out(&space).await?;
+    let pods = space.record().look(|seen| pod_uids(seen, "shop"));
+    for (kind, theirs) in [("Recreate", "Recreate"), ("Rolling", "RollingUpdate"), ("Recreate", "Recreate")] {
+        let generation =
+            space.apply("shop", &with(migrating("v1"), &json!({"strategy": {"type": kind}}))).await?;
+        let switched = |seen: &Seen| {
+            (seen.get("Deployment", &name)?["spec"]["strategy"]["type"] == theirs).then_some(())
+        };
+        space.wait(&format!("a Deployment of {theirs}"), PATIENCE, switched).await?;
+        let status = space.wait_phase("shop", generation, Phase::Healthy, PATIENCE).await?;
+        ensure!(status.attempt == 1, "a strategy is no revision: {status:#?}");
+    }
+    ensure!(space.record().look(|seen| pod_uids(seen, "shop")) == pods, "pods were touched");
+    Ok(())
+}
+
+/// Ports are told apart by number, and their names must not stand twice.
+async fn ports_get_other_numbers(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    let spec = |port: u16, peers: u16| {
+        let ports = json!([{"name": "gossip", "port": peers, "expose": "Peers"}]);
+        with(plain("v1"), &json!({"traffic": {"service": {"port": port}}, "extraPorts": ports}))
+    };
+    space.roll_out("shop", &spec(80, 9568)).await?;
+    space.roll_out("shop", &spec(8080, 9569)).await?;
+    let number = "{.spec.ports[?(@.name==\"http\")].port}";
+    ensure!(space.field("service/shop", number).await? == "8080", "the Service keeps its port");
+    let number = "{.spec.ports[?(@.name==\"gossip\")].port}";
+    let number = space.field("service/shop-headless", number).await?;
+    ensure!(number == "9569", "the headless Service has {number}");
+    Ok(())
+}
+
+async fn the_users_service_account_bears_the_apps_name(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    space.kubectl(&["create", "serviceaccount", "shop"], None).await?;
+    space.roll_out("shop", &with(plain("v1"), &json!({"serviceAccountName": "shop"}))).await?;
+    let owners = space.field("serviceaccount/shop", "{.metadata.ownerReferences}").await?;
+    ensure!(owners.is_empty(), "it was taken over: {owners}");
     Ok(())
 }

@@ -37,7 +37,7 @@ pub enum ClusteringMode {
     Disabled,
 }
 
-/// Whether revisions share one cluster.
+/// Whether revisions share one cluster. Absent: by strategy; `Shared` for Rolling and Recreate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Isolation {
     /// All pods of the app form one cluster, whatever their revision.

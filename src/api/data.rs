@@ -31,7 +31,7 @@ pub struct SecretKeyRef {
     /// Name of the Secret. Example: `shop-db-app`
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key in its data. Example: `uri`
+    /// Key in its data. Example: `uri` of a database's Secret
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }

@@ -67,7 +67,7 @@ macro_rules! probe {
             #[serde(default = "timeout")]
             #[x_kube(validation = Rule::new("duration(self).getSeconds() >= 1").message("timeout must be at least 1s"))]
             pub timeout: Duration,
-            /// Failures in a row that count. Example: `3`
+            /// Failures in a row that count. Example: `3`, for startup `60`
             #[serde(default = $failures_path)]
             #[schemars(range(min = 1, max = 10000))]
             pub failure_threshold: i32,

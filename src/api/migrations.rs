@@ -62,7 +62,8 @@ impl Default for MigrationsSpec {
     }
 }
 
-/// Who migrates.
+/// Who migrates. `Job`: once, before any pod of a revision. `Entrypoint`: the image does when it boots. `Disabled`: no
+/// one. Absent: `Job` when `database` or `migrations.command` is set, else `Disabled`. Example: `Entrypoint`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum MigrationsMode {
     /// A Job, once, before any pod of a revision.

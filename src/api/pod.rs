@@ -36,7 +36,7 @@ impl Default for ReleaseSpec {
     }
 }
 
-/// When nodes pull the image.
+/// When nodes pull the image. Absent: `Always` for the tag `latest`, else `IfNotPresent`, as in any pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ImagePullPolicy {
     /// At every start of a container.

@@ -62,7 +62,7 @@ pub struct EmptyDir {
     pub size_limit: Option<Quantity>,
 }
 
-/// Where an emptyDir is.
+/// Where an emptyDir is. `Memory`: on a tmpfs, counted against the memory limit. Absent: on the node's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Medium {
     /// On a tmpfs.
@@ -95,7 +95,7 @@ pub struct SecretVolume {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapVolume {
-    /// Name of the ConfigMap. Example: `shop-config`
+    /// Name of the ConfigMap, in `projected.sources[].secret` of the Secret. Example: `shop-config`
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Only these keys, each at a path. Absent: all. Example: `[{key: app.toml, path: app.toml}]`

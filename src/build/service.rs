@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 
 use super::{metadata, unless_empty};
-use crate::api::{Expose, ExtraPort, RevisionName, ValidatedApp, labels, names};
+use crate::api::{ClusteringMode, Expose, ExtraPort, RevisionName, ValidatedApp, labels, names};
 
 /// The port of epmd, Erlang's port mapper.
 pub(super) const EPMD: i32 = 4369;
@@ -66,6 +66,7 @@ pub fn headless_service(app: &ValidatedApp) -> Service {
     let mut labels = labels::of_app(&app.name);
     labels.insert(labels::CLUSTER.to_owned(), cluster.to_owned());
     let distribution = app.spec.clustering.distribution_ports;
+    let connected = app.spec.clustering.mode == ClusteringMode::Dns;
     let nodes = std::iter::once(("epmd".to_owned(), EPMD))
         .chain((distribution.min..=distribution.max).map(|port| (format!("dist-{port}"), port)))
         .map(|(name, port)| ServicePort {
@@ -84,7 +85,7 @@ pub fn headless_service(app: &ValidatedApp) -> Service {
             ip_family_policy: Some("SingleStack".to_owned()),
             publish_not_ready_addresses: Some(true),
             selector: Some(labels::select_cluster(&app.name, cluster)),
-            ports: Some(nodes.chain(extra(app, Expose::Peers)).collect()),
+            ports: Some(nodes.filter(|_| connected).chain(extra(app, Expose::Peers)).collect()),
             ..ServiceSpec::default()
         }),
         status: None,

@@ -97,6 +97,11 @@ impl CallError {
         }
     }
 
+    /// The server found the object invalid.
+    pub const fn is_invalid(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.code == 422)
+    }
+
     /// What follows from it.
     pub fn verdict(&self) -> Verdict {
         let Self::Refused { call, status } = self else { return Verdict::Transient };

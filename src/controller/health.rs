@@ -29,22 +29,29 @@ struct State {
 #[derive(Debug, Default)]
 struct Watches {
     states: BTreeMap<(Option<String>, Kind), State>,
-    /// Since when all are open.
-    since: Option<Timestamp>,
+    /// Since when all of a namespace are open; no namespace: all namespaces, in one watch of each kind.
+    since: BTreeMap<Option<String>, Timestamp>,
     stopping: bool,
 }
 
 impl Watches {
-    fn settle(&mut self) -> bool {
-        let whole = self.states.values().all(|state| state.synced && state.up);
-        let before = self.since.is_some();
+    fn settle(&mut self, namespace: Option<&String>) -> bool {
+        let mut states = self.states.iter().filter(|((of, _), _)| of.as_ref() == namespace);
+        let whole = states.all(|(_, state)| state.synced && state.up);
+        let namespace = namespace.cloned();
+        let before = self.since.contains_key(&namespace);
         if !whole {
-            self.since = None;
-        } else if self.since.is_none() {
-            self.since = Some(Timestamp::now());
+            self.since.remove(&namespace);
+        } else if !before {
+            self.since.insert(namespace, Timestamp::now());
         }
         before != whole
     }
+}
+
+/// Whether a watch of one namespace, or of all, shows this one.
+fn covers(of: Option<&String>, namespace: &str) -> bool {
+    of.is_none_or(|of| of == namespace)
 }
 
 /// How all watches stand.
@@ -66,14 +73,19 @@ impl Health {
         Gauge { health: self.clone(), namespace, kind }
     }
 
-    /// Since when everything is seen without a gap; none while a watch is not open.
-    pub fn since(&self) -> Option<Timestamp> {
-        self.with(|watches| watches.since)
+    /// Since when everything in a namespace is seen without a gap; none while a watch of it is not open.
+    pub fn since(&self, namespace: &str) -> Option<Timestamp> {
+        self.with(|watches| {
+            watches.since.iter().find(|(of, _)| covers(of.as_ref(), namespace)).map(|(_, since)| *since)
+        })
     }
 
-    /// The first thing only a person can cure, among watches that are not open.
-    pub fn fault(&self) -> Option<Fault> {
-        self.with(|watches| watches.states.values().find_map(|state| state.down.as_ref()?.fault.clone()))
+    /// The first thing only a person can cure, among watches of a namespace that are not open.
+    pub fn fault(&self, namespace: &str) -> Option<Fault> {
+        self.with(|watches| {
+            let mut states = watches.states.iter().filter(|((of, _), _)| covers(of.as_ref(), namespace));
+            states.find_map(|(_, state)| state.down.as_ref()?.fault.clone())
+        })
     }
 
     /// From now on it is not ready.
@@ -117,7 +129,7 @@ impl Gauge {
     fn set(&self, act: impl FnOnce(&mut State)) -> bool {
         self.health.with(|watches| {
             act(watches.states.entry((self.namespace.clone(), self.kind)).or_default());
-            watches.settle()
+            watches.settle(self.namespace.as_ref())
         })
     }
 }
@@ -153,13 +165,13 @@ mod tests {
         pods.synced();
         assert!(!pods.up());
         jobs.synced();
-        assert_eq!(health.since(), None);
+        assert_eq!(health.since("any"), None);
         assert!(jobs.up(), "now it is whole");
-        assert!(health.since().is_some() && health.faults().is_empty());
+        assert!(health.since("any").is_some() && health.faults().is_empty());
         assert!(!jobs.up(), "it was before");
         assert!(jobs.down(Down { why: "no route".to_owned(), fault: None }));
         assert_eq!(health.faults(), ["Job in all namespaces: no route"]);
-        assert!(health.since().is_none());
+        assert!(health.since("any").is_none());
         assert!(jobs.up());
         health.stop();
         assert_eq!(health.faults(), ["stopping"]);
@@ -169,9 +181,16 @@ mod tests {
     fn what_only_a_person_can_cure_is_told_each_time() {
         let health = Health::default();
         let pods = health.gauge(Some("prod".to_owned()), Kind::Pod);
+        let others = health.gauge(Some("other".to_owned()), Kind::Pod);
+        others.synced();
+        assert!(others.up());
         let fault = Fault { reason: "Forbidden".to_owned(), message: "no".to_owned() };
         let down = Down { why: "no".to_owned(), fault: Some(fault.clone()) };
         assert!(pods.down(down.clone()) && pods.down(down));
-        assert_eq!(health.fault(), Some(fault));
+        assert_eq!(health.fault("prod"), Some(fault));
+        assert!(
+            health.fault("other").is_none() && health.since("other").is_some(),
+            "another namespace goes on"
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! A crashing container is by turns terminated, waiting and running; image pulls fail by turns with two reasons. The
 //! sentence is the same for all of them, and holds no counts or times, so that the status is not written each time.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
 };
@@ -13,6 +14,9 @@ use super::events::cut;
 const LONGEST_QUOTE: usize = 300;
 /// Exit code of a process that was killed: 128 + SIGKILL.
 const KILLED: i32 = 137;
+
+/// What an exception quoted in a sentence begins with.
+pub const EXCEPTION_QUOTE: &str = ": ** (";
 
 /// A known trap: what gives it away, and its cure.
 const TRAPS: [(&str, &str); 7] = [
@@ -223,6 +227,14 @@ pub fn failure(pod: &Pod) -> Option<&ContainerStateTerminated> {
             let at = |end: &ContainerStateTerminated| end.finished_at.as_ref().map(|time| time.0);
             at(one).cmp(&at(other))
         })
+}
+
+/// A container of it has run without a break since before then.
+pub fn started_before(pod: &Pod, then: Timestamp) -> bool {
+    containers(pod).any(|status| {
+        let running = status.state.as_ref().and_then(|state| state.running.as_ref());
+        running.and_then(|running| running.started_at.as_ref()).is_some_and(|start| start.0 < then)
+    })
 }
 
 /// It was told to end, did not within its grace, and was killed.

@@ -120,7 +120,7 @@ impl Reconciler {
     /// One pass. With `probe`, what a fault prevented last time is tried again.
     pub async fn reconcile(&self, key: &AppKey, probe: bool) -> Outcome {
         let Some(scope) = self.scope(key) else { return Outcome::Gone };
-        if self.health.since().is_none() && self.health.fault().is_none() {
+        if self.health.since(&key.namespace).is_none() && self.health.fault(&key.namespace).is_none() {
             return Outcome::Blind;
         }
         let behind = self.fresh(|freshness| freshness.behind(key, |kind| scope.version(kind)));
@@ -139,6 +139,9 @@ impl Reconciler {
         let (stored, unreadable) = snapshot.stored();
         let Observed { mut world, wake, killed } = observe::observe(snapshot, &stored);
         let mut status = snapshot.app.status.clone().unwrap_or_default();
+        if !snapshot.quoting() {
+            status::forget_quotes(&mut status);
+        }
         let generation = snapshot.app.metadata.generation.unwrap_or_default();
         let valid = ValidatedApp::try_from(&*snapshot.app);
         let mut remembered = self.memory.of(key, generation);
@@ -165,7 +168,7 @@ impl Reconciler {
         if let Some(first) = unreadable.first() {
             world.fault = Some(fault("RevisionUnreadable", first));
         }
-        if let Some(fault) = self.health.fault() {
+        if let Some(fault) = self.health.fault(&key.namespace) {
             world.fault = Some(fault);
         }
         let permanent = world.fault.clone();

@@ -84,6 +84,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         concurrency: options.concurrency.max(1),
         queue: Queue::new(),
         running: JoinSet::new(),
+        keys: HashMap::new(),
         retries: HashMap::new(),
         waiting: BTreeSet::new(),
         heard,
@@ -187,6 +188,8 @@ struct Driver {
     concurrency: usize,
     queue: Queue<AppKey>,
     running: JoinSet<Done>,
+    /// The app of each running pass.
+    keys: HashMap<tokio::task::Id, AppKey>,
     retries: HashMap<AppKey, Retry>,
     /// Apps whose caches have yet to catch up.
     waiting: BTreeSet<AppKey>,
@@ -208,7 +211,7 @@ impl Driver {
             tokio::select! {
                 () = timer => {}
                 Some(news) = self.heard.recv() => self.hear(news),
-                Some(done) = self.running.join_next() => self.deal_with(done),
+                Some(done) = self.running.join_next_with_id() => self.deal_with(done),
             }
         }
     }
@@ -228,14 +231,14 @@ impl Driver {
             let reconciler = self.reconciler.clone();
             let probe = self.retries.get(&key).is_none_or(|retry| retry.at <= now);
             let span = tracing::info_span!("reconcile", namespace = key.namespace, app = key.name);
-            self.running.spawn(
-                async move {
-                    let began = Instant::now();
-                    let outcome = reconciler.reconcile(&key, probe).await;
-                    Done { key, outcome, took: began.elapsed() }
-                }
-                .instrument(span),
-            );
+            let app = key.clone();
+            let pass = async move {
+                let began = Instant::now();
+                let outcome = reconciler.reconcile(&key, probe).await;
+                Done { key, outcome, took: began.elapsed() }
+            };
+            let task = self.running.spawn(pass.instrument(span));
+            self.keys.insert(task.id(), app);
         }
         self.metrics.queued(self.queue.depth(now));
     }
@@ -249,7 +252,10 @@ impl Driver {
                 }
             }
             News::Watches => {
-                tracing::info!(open = self.health.since().is_some(), "the watches changed");
+                tracing::info!(
+                    open = telemetry::Readiness::faults(&self.health).is_empty(),
+                    "the watches changed"
+                );
                 for key in self.reconciler.apps() {
                     self.ask(key);
                 }
@@ -269,16 +275,17 @@ impl Driver {
     }
 
     /// The one place where the results of passes end: logs, metrics, and when to try again.
-    fn deal_with(&mut self, done: Result<Done, tokio::task::JoinError>) {
+    fn deal_with(&mut self, done: Result<(tokio::task::Id, Done), tokio::task::JoinError>) {
         let Done { key, outcome, took } = match done {
-            Ok(done) => done,
+            Ok((id, done)) => {
+                self.keys.remove(&id);
+                done
+            }
             Err(error) => {
-                tracing::error!(%error, "a pass ended in disorder; this is a bug");
-                // Which app it was is not known; all are looked at again, and the queue starts anew.
-                self.queue = Queue::new();
-                for key in self.reconciler.apps() {
-                    self.ask(key);
-                }
+                let Some(key) = self.keys.remove(&error.id()) else { return };
+                tracing::error!(%error, namespace = key.namespace, app = key.name, "a pass ended in disorder; this is a bug");
+                self.queue.done(&key);
+                self.retry(key, PATIENCE);
                 return;
             }
         };

@@ -135,7 +135,7 @@ impl Scope {
             service_accounts: self.service_accounts.of(key),
             budgets: self.budgets.of(key),
             going: std::collections::BTreeSet::new(),
-            since: health.since(),
+            since: health.since(&key.namespace),
             now: jiff::Timestamp::now(),
         })
     }

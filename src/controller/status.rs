@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::drift::Drifts;
+use super::{drift::Drifts, pods};
 use crate::{
     api::{EffectiveStatus, PhoenixAppStatus, ValidatedApp},
     build::{Revision, Settings, render},
+    plan,
 };
 
 const DRIFT_PERSISTS: &str = "DriftPersists";
@@ -24,6 +25,23 @@ pub fn effective(app: &ValidatedApp, stored: Option<&Revision>) -> Option<Effect
         isolation: format!("{:?}", effective.isolation),
         run_as_user: effective.run_as_user,
     })
+}
+
+/// Takes out what was quoted of logs while that was allowed.
+pub fn forget_quotes(status: &mut PhoenixAppStatus) {
+    let bare = |text: &mut String| {
+        let quotes = [plan::LOG_QUOTE, pods::EXCEPTION_QUOTE];
+        if let Some(at) = quotes.iter().filter_map(|quote| text.find(quote)).min() {
+            text.truncate(at);
+        }
+    };
+    if let Some(migration) = status.migration.as_mut() {
+        migration.log_tail.clear();
+        bare(&mut migration.message);
+    }
+    if let Some(verdict) = status.candidate.as_mut().and_then(|candidate| candidate.verdict.as_mut()) {
+        bare(&mut verdict.message);
+    }
 }
 
 /// Keeps the condition that tells of differences which our own apply did not remove.

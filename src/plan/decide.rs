@@ -79,7 +79,9 @@ pub(super) fn end(d: &mut Draft, outcome: Outcome, reason: &str, message: &str) 
 
 /// An attempt under way: gate after gate.
 fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
-    let mut found = Found { secrets: secrets(d, &candidate.revision), ..Found::default() };
+    let later = || Gate::Waiting(format!("revision {} has no pods yet", candidate.revision));
+    let secrets = secrets(d, &candidate.revision);
+    let mut found = Found { secrets, pods: later(), traffic: later(), ..Found::default() };
     if found.secrets != Gate::Passed {
         hold(d, candidate);
         return found;
@@ -92,13 +94,18 @@ fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
     // Before the Job, which reads the revision's defaults.
     upkeep(d, &[&candidate.revision]);
     found.migrated = migration::gate(d, candidate, &revision);
+    if found.migrated.is_open() && candidate.revision != d.goal.desired {
+        // It was only kept for its migration; nothing more is made of it.
+        found.migrated = Gate::Waiting("its migration Job is being removed".to_owned());
+    }
     if !found.migrated.is_open() {
         clock::stop(d);
         if d.status.candidate.as_ref().is_some_and(|c| c.verdict.is_none()) {
             hold(d, candidate);
         }
+        let failed_before = d.status.migration.as_ref().is_some_and(|migration| migration.retries > 0);
         found.overdue = d.status.stable.is_none()
-            && matches!(found.migrated, Gate::Failing { .. })
+            && failed_before
             && clock::passed(d, candidate.started_at.0, d.goal.progress_deadline);
         return found;
     }
@@ -120,18 +127,28 @@ fn pods_and_traffic(d: &mut Draft, candidate: &Candidate, found: &mut Found) {
     } else {
         Gate::Waiting(format!("{} of {wanted} pods of revision {focus} are available", available.min(wanted)))
     };
-    let shifted = ready && wanted > 0 && serving >= wanted && !others_serve(d, focus);
+    let steering = d
+        .writes
+        .iter()
+        .any(|write| matches!(write, Write::CreateService { .. } | Write::ApplyService { .. }));
+    let alone = !others_serve(d, focus);
+    let shifted = ready && wanted > 0 && serving >= wanted && alone && !steering;
     found.traffic = if shifted {
         Gate::Passed
+    } else if serving >= wanted && !alone {
+        Gate::Waiting("pods of older revisions still receive requests".to_owned())
+    } else if serving >= wanted && steering {
+        Gate::Waiting(format!("the Service is being pointed at revision {focus} alone"))
     } else {
-        Gate::Waiting(format!(
-            "{} of {wanted} pods of revision {focus} receive requests",
-            serving.min(wanted)
-        ))
+        Gate::Waiting(format!("{serving} of {wanted} pods of revision {focus} receive requests"))
     };
     if shifted {
         promote(d, candidate);
         found.settled = true;
+        return;
+    }
+    if ready && wanted > 0 && serving >= wanted && alone {
+        // The Service's own event brings the promotion; no deadline comes between.
         return;
     }
     let held_up = strategy::waits_for(candidate.strategy, d.world, focus);
@@ -170,6 +187,7 @@ fn promote(d: &mut Draft, candidate: &Candidate) {
 fn back(d: &mut Draft, candidate: &Candidate) -> Found {
     let mut found = Found { secrets: Gate::Passed, ..Found::default() };
     let Some(stable) = d.stable() else { return found };
+    found.secrets = kept_secret(d, &stable);
     found.waits = migration::clear(d, Some(candidate));
     upkeep(d, &[&stable]);
     if stored(d, &stable).is_none() {
@@ -197,12 +215,14 @@ fn back(d: &mut Draft, candidate: &Candidate) -> Found {
         found.overdue = d.goal.replicas > 0 && clock::run(d, available);
     }
     found.worst = worst(d, &stable);
+    let strategy = candidate.strategy;
+    found.waits = found.waits.or_else(|| strategy::waits_for(strategy, d.world, &stable));
     found
 }
 
 /// A person ended the very first rollout: what serves stays.
 fn stay(d: &mut Draft, candidate: &Candidate) -> Found {
-    let mut found = Found { secrets: Gate::Passed, ..Found::default() };
+    let mut found = Found { secrets: kept_secret(d, &candidate.revision), ..Found::default() };
     found.waits = migration::clear(d, Some(candidate));
     let moves = Moves::default();
     let selector = traffic::steer(d, Some(&candidate.revision), &moves);
@@ -219,8 +239,9 @@ fn stay(d: &mut Draft, candidate: &Candidate) -> Found {
 fn rest(d: &mut Draft) -> Found {
     let mut found = Found { secrets: Gate::Passed, migrated: Gate::Passed, ..Found::default() };
     let Some(stable) = d.stable() else { return found };
-    if d.world.secret_missing {
-        found.secrets = secrets(d, &stable);
+    found.secrets = kept_secret(d, &stable);
+    if d.world.revisions.get(&stable).is_some_and(|revision| !revision.needs_migration) {
+        found.migrated = Gate::NotRequired;
     }
     let job_gone = migration::clear(d, None).is_none();
     upkeep(d, &[&stable]);
@@ -245,11 +266,19 @@ fn secrets(d: &mut Draft, revision: &Rev) -> Gate {
         d.status.secrets_for = Some(revision.clone());
         return Gate::Passed;
     }
-    if d.status.secrets_for.as_ref() == Some(revision) && !d.world.secret_missing {
-        return Gate::Passed;
+    if d.status.secrets_for.as_ref() == Some(revision) {
+        return kept_secret(d, revision);
     }
     d.write(Write::PostSecret { revision: revision.clone() });
     Gate::Waiting("the generated Secret is being made".to_owned())
+}
+
+/// The generated Secret was there once: it is posted again when a pod misses it, which no gate waits for.
+fn kept_secret(d: &mut Draft, revision: &Rev) -> Gate {
+    if d.world.secret_missing && d.world.secret_posted.is_none() {
+        d.write(Write::PostSecret { revision: revision.clone() });
+    }
+    Gate::Passed
 }
 
 /// The stored revision; asks for it to be stored when it is not.

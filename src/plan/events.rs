@@ -1,5 +1,8 @@
 //! Events: one for each transition between two statuses, none without one.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::report::SECRET_REGENERATED;
 use crate::api::{Candidate, MigrationState, PhoenixAppStatus};
 
 /// Whether an event tells of something that went wrong.
@@ -38,12 +41,15 @@ pub fn events(old: &PhoenixAppStatus, new: &PhoenixAppStatus) -> Vec<Event> {
         events
             .push(normal("Command", format!("{:?} {:?}: {}", command.text, command.answer, command.message)));
     }
-    for (kind, reason) in [("Stalled", "Stalled"), ("SecretRegenerated", "SecretRegenerated")] {
-        if let (None, Some(message)) = (message(old, kind), message(new, kind)) {
-            events.push(warning(reason, message));
+    for kind in ["Stalled", SECRET_REGENERATED] {
+        if let (before, Some(now)) = (condition(old, kind), condition(new, kind))
+            && before.is_none_or(|before| before.last_transition_time != now.last_transition_time)
+        {
+            events.push(warning(kind, now.message.clone()));
         }
     }
-    if available(old) && !available(new) && new.phase != Some(crate::api::Phase::Suspended) {
+    let wanted = new.conditions.iter().any(|c| c.type_ == "Available" && c.reason == "ScaledToZero");
+    if available(old) && !available(new) && !wanted && new.phase != Some(crate::api::Phase::Suspended) {
         events.push(warning("Unavailable", new.message.clone()));
     }
     events
@@ -77,14 +83,12 @@ fn migration(old: &PhoenixAppStatus, new: &PhoenixAppStatus, events: &mut Vec<Ev
     }
 }
 
-fn message(status: &PhoenixAppStatus, kind: &str) -> Option<String> {
-    let condition =
-        status.conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True");
-    condition.map(|condition| condition.message.clone())
+fn condition<'a>(status: &'a PhoenixAppStatus, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True")
 }
 
 fn available(status: &PhoenixAppStatus) -> bool {
-    message(status, "Available").is_some()
+    condition(status, "Available").is_some()
 }
 
 const fn normal(reason: &'static str, note: String) -> Event {

@@ -15,6 +15,9 @@ const LONGEST_RETRY: i64 = 300;
 /// The reason of a verdict when the migration failed.
 pub(super) const FAILED: &str = "MigrationFailed";
 
+/// What stands before the line of a log in a message, to its end.
+pub const LOG_QUOTE: &str = "; its log says: ";
+
 /// Brings the candidate's migration about.
 pub(super) fn gate(d: &mut Draft, candidate: &Candidate, revision: &RevisionObs) -> Gate {
     if revision.migrated {
@@ -134,7 +137,7 @@ fn sentence(job: &JobObs, failure: &JobFailure) -> String {
     let lines = failure.log_tail.lines().rev().map(str::trim);
     let raised = lines.clone().find(|line| line.starts_with("** ("));
     let telling = raised.or_else(|| lines.clone().find(|line| !line.is_empty()));
-    let telling = telling.map_or_else(String::new, |line| format!("; its log says: {line}"));
+    let telling = telling.map_or_else(String::new, |line| format!("{LOG_QUOTE}{line}"));
     format!("the migration Job {} failed ({}){code}{why}{telling}", job.name, failure.reason)
 }
 

@@ -25,6 +25,8 @@ use jiff::Timestamp;
 use crate::api::{Outcome, PhoenixAppStatus};
 
 pub use events::{Event, EventKind, events};
+pub use migration::LOG_QUOTE;
+pub use report::SECRET_REGENERATED;
 pub use world::{
     DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, Rev, RevisionObs,
     SecretPosted, Selector, ServiceObs, Upkeep, World,

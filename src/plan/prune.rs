@@ -16,7 +16,7 @@ pub(super) fn prune(d: &mut Draft) {
         .filter(|(name, revision)| !named(d, name) && !revision.terminating)
         .collect();
     // Newest first: the one most likely to be returned to.
-    spare.sort_by_key(|(name, revision)| (-revision.attempt, (*name).clone()));
+    spare.sort_by_key(|(name, revision)| (std::cmp::Reverse(revision.attempt), (*name).clone()));
     let surplus_revision =
         spare.iter().skip(d.goal.history_limit).map(|(name, _)| (*name).clone()).next_back();
     let surplus_deployment = spare

@@ -45,7 +45,12 @@ impl Roll<'_> {
             let proven = self.world.serving(self.focus) + max(1, self.surge + self.unavailable);
             want = min(want, proven.saturating_sub(focus_asked));
         }
-        let up = min(want, room);
+        // From zero pods the reference comes first.
+        let up = if grown.total > self.total() && grown.focus == 0 && self.total() == 0 {
+            0
+        } else {
+            min(want, room)
+        };
         if grown.focus + up > 0 {
             moves.raise.push((self.focus.clone(), focus_asked + up));
         }

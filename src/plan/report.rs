@@ -50,6 +50,12 @@ pub(super) struct Found {
     pub worst: String,
 }
 
+/// The condition that a generated Secret was lost and made anew.
+pub const SECRET_REGENERATED: &str = "SecretRegenerated";
+
+/// How many pods a message names.
+const NAMED: usize = 5;
+
 /// Phase, sentence, and the three conditions that every reader looks at.
 struct Verdicts {
     phase: Phase,
@@ -108,8 +114,19 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
     } else {
         format!("; revision {} waits until this migration has ended", d.goal.desired)
     };
+    if d.goal.replicas == 0 && d.world.jobs.is_empty() {
+        return progressing(
+            Phase::RollingOut,
+            "ScaledToZero",
+            format!("{head} waits until replicas is above 0"),
+        );
+    }
     for gate in [&found.secrets, &found.migrated] {
         match gate {
+            Gate::Waiting(why) if found.overdue => {
+                let reason = d.status.migration.as_ref().map_or("", |migration| migration.reason.as_str());
+                return stalled(Phase::Blocked, reason, format!("{head}: {why}{moved_on}"));
+            }
             Gate::Waiting(why) => {
                 return progressing(Phase::Migrating, "Migrating", format!("{head}: {why}{moved_on}"));
             }
@@ -128,13 +145,6 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
             }
             Gate::Unjudged | Gate::Passed | Gate::NotRequired => {}
         }
-    }
-    if d.goal.replicas == 0 {
-        return progressing(
-            Phase::RollingOut,
-            "ScaledToZero",
-            format!("{head} waits until replicas is above 0"),
-        );
     }
     let worst = d.world.pods.get(&candidate.revision).and_then(|pods| pods.worst.as_ref());
     let worst = worst.map_or_else(String::new, |why| format!("; {why}"));
@@ -169,8 +179,12 @@ fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> 
     };
     if verdict.returned {
         let message = format!(
-            "revision {} was not promoted: {}; revision {stable} serves; {cure}",
-            candidate.revision, verdict.message
+            "revision {} was not promoted: {}; {} of {} pods of revision {stable} serve{}; {cure}",
+            candidate.revision,
+            verdict.message,
+            d.world.serving(stable).min(d.goal.replicas),
+            d.goal.replicas,
+            found.worst
         );
         return stalled(phase, &verdict.reason, message);
     }
@@ -199,7 +213,8 @@ fn at_rest(d: &Draft, found: &Found) -> Verdicts {
             format!("returning to revision {stable}: {serving} of {wanted} of its pods serve{}", found.worst);
         return progressing(Phase::RollingBack, "RollingBack", message);
     }
-    if found.settled {
+    // A restart or a repair under way takes nothing away from what serves.
+    if found.settled || (wanted > 0 && serving >= wanted && d.world.asked(stable) == wanted) {
         let (reason, message) = if wanted == 0 {
             ("ScaledToZero", format!("revision {stable} is scaled to zero"))
         } else {
@@ -213,6 +228,10 @@ fn at_rest(d: &Draft, found: &Found) -> Verdicts {
             reconciling: false,
             stalled: false,
         };
+    }
+    if serving >= wanted {
+        let message = format!("revision {stable} goes from {serving} to {wanted} pods");
+        return progressing(Phase::RollingOut, "Resizing", message);
     }
     let waits = found.waits.as_ref().map_or_else(String::new, |why| format!("; {why}"));
     let message = format!("{serving} of {wanted} pods of revision {stable} serve{}{waits}", found.worst);
@@ -246,12 +265,34 @@ impl Conditions<'_, '_> {
         self.gate("Migrated", &self.migrated());
         self.gate("PodsReady", &self.pods());
         self.gate("TrafficShifted", &self.traffic());
-        if self.d.world.secret_posted.as_ref().is_some_and(|posted| posted.created)
-            && self.d.world.secret_missing
-        {
-            let message = "the generated Secret was missing and was made anew with new values; pods that still \
-                           hold the old ones must be restarted";
-            self.set("SecretRegenerated", "True", "SecretWasMissing", message);
+        self.secret_regenerated();
+    }
+
+    /// Stays until no pod holds values of the Secret that was there before.
+    fn secret_regenerated(&mut self) {
+        let world = self.d.world;
+        let anew = world.secret_posted.as_ref().is_some_and(|posted| posted.created)
+            && (world.secret_missing || self.d.status.stable.is_some());
+        let known = |condition: &Condition| condition.type_ == SECRET_REGENERATED;
+        if anew {
+            // Another time, another transition.
+            self.d.status.conditions.retain(|condition| !known(condition));
+        }
+        let holders = &world.secret_holders;
+        if anew || (self.d.status.conditions.iter().any(known) && !holders.is_empty()) {
+            let (named, others) = holders.split_at(holders.len().min(NAMED));
+            let others =
+                if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+            let restart = if holders.is_empty() {
+                String::new()
+            } else {
+                format!("; restart the pods that hold the old ones: {}{others}", named.join(", "))
+            };
+            let message =
+                format!("the generated Secret was missing and was made anew with new values{restart}");
+            self.set(SECRET_REGENERATED, "True", "SecretWasMissing", &message);
+        } else {
+            self.d.status.conditions.retain(|condition| !known(condition));
         }
     }
 
@@ -290,7 +331,7 @@ impl Conditions<'_, '_> {
             Some(verdict) if verdict.reason != migration::FAILED => {
                 Gate::Failed { reason: verdict.reason.clone(), message: verdict.message.clone() }
             }
-            _ if at_rest && self.found.settled => Gate::Passed,
+            _ if at_rest && self.verdicts.phase == Phase::Healthy => Gate::Passed,
             _ if at_rest && self.verdicts.phase == Phase::Degraded => {
                 Gate::Waiting(self.verdicts.message.clone())
             }
@@ -300,10 +341,12 @@ impl Conditions<'_, '_> {
 
     fn traffic(&self) -> Gate {
         let at_rest = self.d.status.candidate.is_none() && self.d.status.stable.is_some();
-        if at_rest && self.found.settled && !self.found.surplus {
-            Gate::Passed
-        } else {
-            self.found.traffic.clone()
+        match self.verdict() {
+            Some(verdict) => {
+                Gate::Failed { reason: verdict.reason.clone(), message: verdict.message.clone() }
+            }
+            None if at_rest && self.found.settled && !self.found.surplus => Gate::Passed,
+            None => self.found.traffic.clone(),
         }
     }
 

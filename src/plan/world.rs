@@ -69,6 +69,9 @@ pub struct World {
     pub secret_posted: Option<SecretPosted>,
     /// A pod says that the generated Secret is missing.
     pub secret_missing: bool,
+    /// Pods that took their environment from the generated Secret before it was last made anew (all running ones, as
+    /// long as it never was).
+    pub secret_holders: Vec<String>,
     /// A person or another program stands in the way.
     pub fault: Option<Fault>,
     /// Since when this process has observed without a gap; deadlines count from here at the earliest.

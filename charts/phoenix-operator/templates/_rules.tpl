@@ -4,7 +4,7 @@
 # The apps themselves. Nothing is ever written into a spec, so there is no right to.
 - apiGroups: [phoenix-operator.dev]
   resources: [phoenixapps]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # What readers see, and what must be remembered between two passes.
 - apiGroups: [phoenix-operator.dev]
   resources: [phoenixapps/status]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,8 +19,8 @@ const STOP: Duration = Duration::from_secs(15);
 pub struct OperatorOptions {
     /// Namespaces it looks after; none: all.
     pub namespaces: Vec<String>,
-    /// Further arguments of `run`.
-    pub arguments: Vec<String>,
+    /// Its log is JSON, not text.
+    pub json_log: bool,
     /// Its kubeconfig; the lab's restricted one when absent.
     pub kubeconfig: Option<PathBuf>,
     /// Another program than the one of this source.
@@ -34,6 +34,7 @@ pub struct Operator {
     arguments: Vec<OsString>,
     kubeconfig: PathBuf,
     log: PathBuf,
+    listen: SocketAddr,
     child: Option<Child>,
 }
 
@@ -46,11 +47,10 @@ impl Operator {
             "run".into(),
             format!("--listen={listen}").into(),
             "--cluster-domain=cluster.local".into(),
-            "--log-format=plain".into(),
+            if options.json_log { "--log-format=json" } else { "--log-format=plain" }.into(),
             "--log-level=info,phoenix_operator=debug".into(),
         ];
         arguments.extend(options.namespaces.iter().map(|name| format!("--namespace={name}").into()));
-        arguments.extend(options.arguments.iter().map(OsString::from));
         if log.exists() {
             std::fs::remove_file(log).with_context(|| format!("removing {}", log.display()))?;
         }
@@ -62,10 +62,16 @@ impl Operator {
             arguments,
             kubeconfig: options.kubeconfig.clone().unwrap_or_else(|| kubeconfig.to_owned()),
             log: log.to_owned(),
+            listen,
             child: None,
         };
         operator.restart()?;
         Ok(operator)
+    }
+
+    /// Where it serves metrics and health.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
     }
 
     /// Where its log is.

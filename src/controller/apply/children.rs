@@ -41,11 +41,18 @@ impl Applier<'_> {
         version: &str,
         applied: &mut Applied,
     ) -> Result<(), Halt> {
-        let mut made = self.writer.apply(self.key, desired, version).await?;
-        if Kind::of::<K>() == Kind::Service
-            && let Some(managed) = as_applied(made.meta())
+        let (mut made, refused) = match self.writer.apply(self.key, desired, version).await {
+            // What was posted and is not wanted any more may not go with what is wanted.
+            Err(error) if error.is_invalid() => match Box::pin(self.posted(desired, version)).await? {
+                Some(there) => (there, true),
+                None => return Err(error.into()),
+            },
+            made => (made?, false),
+        };
+        if let Some(managed) = as_applied(made.meta())
+            && (refused || Kind::of::<K>() == Kind::Service)
         {
-            made = self.own_what_was_posted(&made, managed, desired).await?;
+            made = Box::pin(self.own_what_was_posted(&made, managed, desired)).await?;
         }
         let fields = between(desired, &made);
         let which = which(desired);
@@ -65,8 +72,18 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// What a POST made belongs to an `Update`, which no apply ever takes fields from. Once, before the first apply
-    /// of a Service, its entry is turned into one of `Apply` (as client-go's csaupgrade does), and applied again.
+    /// The object as it is now, if it is still of that version and has fields that a POST of ours set.
+    async fn posted<K: Child>(&self, desired: &K, version: &str) -> Result<Option<K>, Halt> {
+        let name = desired.meta().name.as_deref().unwrap_or_default();
+        let there = self.writer.get::<K>(self.key, name).await?;
+        Ok(there.filter(|there| {
+            there.meta().resource_version.as_deref() == Some(version) && as_applied(there.meta()).is_some()
+        }))
+    }
+
+    /// What a POST made belongs to an `Update`, which no apply ever takes fields from. Once, at the first apply of a
+    /// Service or when an apply was refused for what it left behind, that entry is turned into one of `Apply` (as
+    /// client-go's csaupgrade does), and applied again.
     async fn own_what_was_posted<K: Child>(&self, made: &K, managed: Value, desired: &K) -> Result<K, Halt> {
         let meta = made.meta();
         let patch = json!({"metadata": {"resourceVersion": meta.resource_version, "managedFields": managed}});
@@ -151,8 +168,8 @@ fn same_labels(wanted: &ObjectMeta, there: &ObjectMeta) -> bool {
         .all(|key| label(wanted, key) == label(there, key))
 }
 
-/// The object's `managedFields` with our entry of a POST made part of that of our applies; none when there is
-/// nothing to change, or when the kind has no field that is ever taken away.
+/// The object's `managedFields` with our entry of a POST made part of that of our applies, or made into one; none when
+/// there is nothing to change.
 fn as_applied(meta: &ObjectMeta) -> Option<Value> {
     let entries = meta.managed_fields.as_ref()?;
     let ours = |operation: &str| {
@@ -162,17 +179,12 @@ fn as_applied(meta: &ObjectMeta) -> Option<Value> {
                 && entry.subresource.is_none()
         })
     };
-    let (posted, applied) = (ours("Update")?, ours("Apply")?);
-    let mut fields = applied.fields_v1.clone()?;
-    merge(&mut fields.0, &posted.fields_v1.as_ref()?.0);
-    let mut kept = Vec::new();
-    for entry in entries.iter().filter(|entry| *entry != posted) {
-        let mut entry = entry.clone();
-        if entry == *applied {
-            entry.fields_v1 = Some(fields.clone());
-        }
-        kept.push(entry);
-    }
+    let (posted, applied) = (ours("Update")?, ours("Apply"));
+    let mut own = applied.unwrap_or(posted).clone();
+    own.operation = Some("Apply".to_owned());
+    merge(&mut own.fields_v1.as_mut()?.0, &posted.fields_v1.as_ref()?.0);
+    let others = entries.iter().filter(|entry| *entry != posted && Some(*entry) != applied);
+    let kept: Vec<_> = std::iter::once(&own).chain(others).collect();
     serde_json::to_value(kept).ok()
 }
 

@@ -23,7 +23,9 @@ use super::{
 use crate::{
     api::{Outcome, RevisionName, ValidatedApp, labels, names},
     build::{self, Revision},
-    plan::{DeploymentObs, PodsObs, Rev, RevisionObs, Selector, ServiceObs, Upkeep, World},
+    plan::{
+        DeploymentObs, PodsObs, Rev, RevisionObs, SECRET_REGENERATED, Selector, ServiceObs, Upkeep, World,
+    },
 };
 
 pub use jobs::is_migration;
@@ -60,6 +62,7 @@ pub fn observe(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -
         secret_missing: snapshot.pods.iter().any(|pod| {
             !snapshot.leaving(&pod.metadata) && pods::misses_secret(pod, &format!("{app}-generated"))
         }),
+        secret_holders: secret_holders(snapshot, &owned_pods),
         fault: None,
         observing_since: snapshot.since,
     };
@@ -70,6 +73,14 @@ pub fn observe(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -
         .filter_map(|pod| Some((pod.metadata.uid.clone()?, pod.metadata.name.clone()?)))
         .collect();
     observed
+}
+
+fn secret_holders(snapshot: &Snapshot, owned: &BTreeMap<Rev, Vec<&Arc<Pod>>>) -> Vec<String> {
+    let mut conditions = snapshot.app.status.iter().flat_map(|status| &status.conditions);
+    let regenerated = conditions.find(|condition| condition.type_ == SECRET_REGENERATED);
+    let since = regenerated.map_or(snapshot.now, |condition| condition.last_transition_time.0);
+    let holders = owned.values().flatten().filter(|pod| pods::started_before(pod, since));
+    holders.filter_map(|pod| pod.metadata.name.clone()).collect()
 }
 
 /// Adds in what differs from what a valid app wants.
@@ -117,7 +128,10 @@ fn upkeep(
     drifts: &mut Drifts,
 ) -> BTreeSet<Upkeep> {
     let mut upkeep = BTreeSet::new();
-    if drifts.wanting(snapshot, &snapshot.service_accounts, &build::service_account(app)) {
+    // One of the same name that the spec names is the user's.
+    let users_own =
+        app.spec.service_account_name.as_deref() == Some(names::service_account(&app.name).as_str());
+    if !users_own && drifts.wanting(snapshot, &snapshot.service_accounts, &build::service_account(app)) {
         upkeep.insert(Upkeep::ServiceAccount);
     }
     if drifts.wanting(snapshot, &snapshot.services, &marked(build::headless_service(app))) {

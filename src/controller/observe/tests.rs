@@ -335,3 +335,21 @@ fn a_pod_that_was_killed_is_told_of() {
     )];
     assert_eq!(see(&shop).killed, [("a".to_owned(), "a".to_owned())].into());
 }
+
+#[test]
+fn pods_that_run_since_before_the_secret_was_made_anew_hold_the_old_one() {
+    let running = |name: &str, since: &str| {
+        let state = json!({"running": {"startedAt": since}});
+        let container = json!({"name": "app", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": state});
+        pod(name, "r", json!({"status": {"containerStatuses": [container]}}))
+    };
+    let mut shop = shop();
+    shop.pods = vec![running("old", "2026-01-01T11:00:00Z"), running("new", "2026-01-01T11:30:00Z")];
+    assert_eq!(see(&shop).world.secret_holders, ["old", "new"]);
+    let mut app = (*shop.app).clone();
+    let condition = json!({"type": SECRET_REGENERATED, "status": "True", "reason": "SecretWasMissing", "message": "",
+        "lastTransitionTime": "2026-01-01T11:30:00Z"});
+    app.status.get_or_insert_default().conditions.push(serde_json::from_value(condition).unwrap());
+    shop.app = Arc::new(app);
+    assert_eq!(see(&shop).world.secret_holders, ["old"]);
+}

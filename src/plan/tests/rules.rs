@@ -2,7 +2,7 @@
 
 use super::scene::{DEADLINE, Scene, failed, sizes};
 use crate::api::{CommandAnswer, MigrationState, Outcome, Phase, StrategyKind};
-use crate::plan::{Fault, JobState, MigrationPod, Selector, Write};
+use crate::plan::{Fault, JobState, MigrationPod, SECRET_REGENERATED, SecretPosted, Selector, Write, events};
 
 fn size(revision: &str, replicas: u32) -> (String, u32) {
     (revision.to_owned(), replicas)
@@ -51,6 +51,7 @@ fn rule_03_an_attempt_is_never_reused_and_promotions_rise() {
     assert_eq!(scene.status.attempt, 4);
     scene.run("v1", 0, 0);
     scene.run("v2", 3, 3);
+    scene.points_to(Selector::Only("v2".to_owned()));
     let plan = scene.pass();
     assert_eq!((scene.status.stable.as_deref(), scene.status.promotion), (Some("v2"), 2));
     let recorded = |write: &Write| {
@@ -160,6 +161,16 @@ fn rule_05_passed_is_judged_before_failed() {
     scene.settle();
     scene.later(2 * DEADLINE);
     scene.run("v2", 3, 3);
+    scene.points_to(Selector::Wide);
+    scene.pass();
+    scene.later(2 * DEADLINE);
+    scene.pass();
+    assert_eq!(
+        scene.status.candidate.as_ref().unwrap().verdict,
+        None,
+        "only the Service is still to be narrowed"
+    );
+    scene.points_to(Selector::Only("v2".to_owned()));
     scene.pass();
     assert_eq!(scene.status.stable.as_deref(), Some("v2"));
 }
@@ -509,4 +520,103 @@ fn recreate_waits_for_a_lost_node_and_says_so() {
     pods.lost_nodes.insert("node-1".to_owned());
     assert!(sizes(&scene.settle()).is_empty());
     assert!(scene.status.message.contains("node-1"), "{}", scene.status.message);
+}
+
+#[test]
+fn a_secret_made_anew_is_told_of_until_no_pod_holds_the_old_one() {
+    let mut scene = Scene::stable();
+    scene.ask("v2");
+    scene.store("v2", |_| {});
+    scene.world.secret_holders = vec!["shop-1".to_owned(), "shop-2".to_owned()];
+    let before = scene.status.clone();
+    scene.world.secret_posted = Some(SecretPosted { revision: "v2".to_owned(), created: true });
+    scene.pass();
+    scene.world.secret_posted = None;
+    assert_eq!(scene.condition(SECRET_REGENERATED), Some("True"));
+    let told = events(&before, &scene.status);
+    let told = told.iter().find(|event| event.reason == SECRET_REGENERATED).unwrap();
+    assert!(told.note.ends_with("restart the pods that hold the old ones: shop-1, shop-2"), "{}", told.note);
+    scene.world.secret_holders.remove(0);
+    scene.settle();
+    assert_eq!(scene.condition(SECRET_REGENERATED), Some("True"));
+    scene.world.secret_holders.clear();
+    scene.settle();
+    assert_eq!(scene.condition(SECRET_REGENERATED), None);
+}
+
+#[test]
+fn rule_11_a_superseded_candidate_gets_no_pods_once_its_migration_is_recorded() {
+    for strategy in [StrategyKind::Rolling, StrategyKind::Recreate] {
+        let mut scene = Scene::stable();
+        scene.goal.strategy = strategy;
+        scene.ask("v2");
+        scene.store("v2", |revision| revision.needs_migration = true);
+        scene.settle();
+        scene.job("v2", JobState::Running);
+        scene.ask("v3");
+        scene.store("v3", |_| {});
+        scene.settle();
+        scene.job("v2", JobState::Succeeded);
+        let plan = scene.settle();
+        assert_eq!(sizes(&plan), [], "{strategy:?}");
+        assert!(
+            plan.writes.iter().any(|write| matches!(write, Write::DeleteJob { .. })),
+            "{:?}",
+            plan.writes
+        );
+    }
+}
+
+#[test]
+fn a_pod_that_misses_the_secret_gets_it_and_moves_nothing_else() {
+    let mut scene = Scene::stable();
+    let before = scene.status.clone();
+    scene.world.secret_missing = true;
+    assert_eq!(scene.pass().writes, [Write::PostSecret { revision: "v1".to_owned() }]);
+    assert_eq!(scene.status, before, "no write of the status comes of it");
+    scene.world.secret_posted = Some(SecretPosted { revision: "v1".to_owned(), created: false });
+    assert_eq!(scene.pass().writes, []);
+    assert_eq!(scene.status, before);
+}
+
+#[test]
+fn a_missing_secret_is_posted_again_after_a_failed_rollout_too() {
+    let mut scene = Scene::rolling();
+    scene.command("abort");
+    scene.settle();
+    scene.settle();
+    scene.run("v1", 3, 0);
+    scene.world.secret_missing = true;
+    scene.world.secret_posted = None;
+    let plan = scene.pass();
+    assert!(plan.writes.contains(&Write::PostSecret { revision: "v1".to_owned() }), "{:?}", plan.writes);
+    assert!(scene.status.message.contains("0 of 3 pods of revision v1 serve"), "{}", scene.status.message);
+}
+
+#[test]
+fn rule_13_without_stable_a_late_migration_stays_blocked_while_it_is_tried_again() {
+    let mut scene = Scene::new();
+    scene.store("v1", |revision| revision.needs_migration = true);
+    scene.points_to(Selector::Only("v1".to_owned()));
+    scene.settle();
+    scene.job("v1", failed());
+    scene.settle();
+    scene.world.jobs.clear();
+    scene.settle();
+    scene.later(DEADLINE);
+    let plan = scene.settle();
+    assert!(matches!(plan.writes[..], [Write::CreateJob { .. }]), "{:?}", plan.writes);
+    assert_eq!((scene.status.phase, scene.condition("Stalled")), (Some(Phase::Blocked), Some("True")));
+}
+
+#[test]
+fn a_restart_and_a_smaller_size_are_not_degraded() {
+    let mut scene = Scene::stable();
+    scene.world.deployments.get_mut("v1").unwrap().observed = false;
+    scene.pass();
+    assert_eq!(scene.status.phase, Some(Phase::Healthy), "{}", scene.status.message);
+    scene.run("v1", 3, 3);
+    scene.goal.replicas = 2;
+    scene.pass();
+    assert_eq!(scene.status.message, "revision v1 goes from 3 to 2 pods");
 }
