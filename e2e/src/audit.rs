@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -66,6 +67,9 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct Audit(PathBuf);
 
+/// How long the log has to stand still to be complete.
+const MOMENT: Duration = Duration::from_millis(200);
+
 impl Audit {
     /// The log in that file.
     pub fn new(path: &Path) -> Self {
@@ -89,11 +93,19 @@ impl Audit {
         Ok(whole.lines().filter_map(Request::read).collect())
     }
 
-    /// Of those, the operator's.
-    pub fn of_operator(&self, start: u64) -> Result<Vec<Request>> {
-        let mut requests = self.since(start)?;
-        requests.retain(|request| request.user == OPERATOR);
-        Ok(requests)
+    /// Of those, the operator's. A request is logged once it was answered, which the event it causes may precede: the
+    /// log is read until nothing more of the operator's is added for [a moment](MOMENT).
+    pub async fn of_operator(&self, start: u64) -> Result<Vec<Request>> {
+        let mut known = None;
+        loop {
+            let mut requests = self.since(start)?;
+            requests.retain(|request| request.user == OPERATOR);
+            if known == Some(requests.len()) {
+                return Ok(requests);
+            }
+            known = Some(requests.len());
+            tokio::time::sleep(MOMENT).await;
+        }
     }
 }
 

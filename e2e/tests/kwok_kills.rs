@@ -106,7 +106,7 @@ async fn rollout(space: Arc<Space>, name: &'static str, moments: &[Moment]) -> R
     let pods = space.record().look(|seen| fixtures::migrated_first(seen, "shop", &revision))?;
     ensure!(pods == 1, "{pods} migration pods of v2");
     let end = End {
-        effects: effects(&audit.of_operator(start)?, space.name()),
+        effects: effects(&audit.of_operator(start).await?, space.name()),
         objects: space.record().look(|seen| objects(seen, space.name())),
     };
     ENDS.lock().unwrap_or_else(PoisonError::into_inner).insert(name, end);

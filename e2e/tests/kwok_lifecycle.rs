@@ -81,7 +81,7 @@ async fn whole_life(space: Arc<Space>) -> Result<()> {
         before.iter().map(String::as_str).filter(|name| *name != "secret/shop-generated").collect();
     let wait = [&["wait", "--for=delete", "--timeout=60s"], going.as_slice()].concat();
     space.kubectl(&wait, None).await?;
-    let mut writes = audit.of_operator(start)?;
+    let mut writes = audit.of_operator(start).await?;
     writes.retain(|r| r.namespace == space.name() && !["get", "list", "watch"].contains(&r.verb.as_str()));
     ensure!(writes.is_empty(), "{OPERATOR} wrote while the app was deleted: {writes:#?}");
     let left = space.everything().await?;
@@ -120,7 +120,7 @@ async fn suspended_apps_are_left_alone(space: Arc<Space>) -> Result<()> {
     let generation =
         space.apply("shop", &with(plain("v2"), &json!({"suspend": true, "replicas": 3}))).await?;
     space.wait_phase("shop", generation, Phase::Suspended, PATIENCE).await?;
-    let mut writes = audit.of_operator(start)?;
+    let mut writes = audit.of_operator(start).await?;
     writes.retain(|r| r.namespace == space.name() && !["get", "list", "watch"].contains(&r.verb.as_str()));
     let others: Vec<_> = writes.iter().filter(|r| r.resource != "phoenixapps/status").collect();
     ensure!(others.is_empty(), "{OPERATOR} wrote while suspended: {others:#?}");

@@ -56,17 +56,17 @@ async fn a_hundred_healthy_apps_cost_nothing() -> Result<()> {
         let from = audit.end()?;
         // A measurement: how long nothing is asked can only be told by the clock.
         tokio::time::sleep(SETTLED).await;
-        if audit.of_operator(from)?.iter().all(|request| request.verb == "watch") {
+        if audit.of_operator(from).await?.iter().all(|request| request.verb == "watch") {
             break;
         }
-        ensure!(Instant::now() < deadline, "never quiet: {:?}", by_verb(&audit.of_operator(from)?));
+        ensure!(Instant::now() < deadline, "never quiet: {:?}", by_verb(&audit.of_operator(from).await?));
     }
-    println!("until quiet: {:#?}", by_verb(&audit.of_operator(start)?));
+    println!("until quiet: {:#?}", by_verb(&audit.of_operator(start).await?));
 
     let from = audit.end()?;
     // The measurement itself.
     tokio::time::sleep(WINDOW).await;
-    let requests = audit.of_operator(from)?;
+    let requests = audit.of_operator(from).await?;
     let all = audit.since(from)?;
     println!(
         "{APPS} apps, {WINDOW:?}: {} requests of all users, the operator's: {:?}",

@@ -180,7 +180,7 @@ async fn a_revision_is_deleted(space: Arc<Space>) -> Result<()> {
     ensure!(status.attempt == 1 && status.promotion == 1, "{status:#?}");
     let (pods_now, after) = space.record().look(|seen| (pod_uids(seen, "shop"), templates(seen)));
     ensure!(pods == pods_now && before == after, "pods or templates changed: {before:?}, {after:?}");
-    let made = effects(&audit.of_operator(start)?, space.name());
+    let made = effects(&audit.of_operator(start).await?, space.name());
     ensure!(made == [(format!("controllerrevisions/{name}"), (1, 0))].into(), "{made:?}");
     let rebuilt = space.field(&object, "{.data}").await?;
     let (old, new): (Value, Value) = (serde_json::from_str(&data)?, serde_json::from_str(&rebuilt)?);
@@ -243,7 +243,7 @@ async fn an_unchanged_apply_writes_nothing(space: Arc<Space>) -> Result<()> {
         .await?;
     let status = space.wait_phase("shop", generation, Phase::Healthy, PATIENCE).await?;
     ensure!(status.attempt == 1, "{status:#?}");
-    let mut writes = audit.of_operator(start)?;
+    let mut writes = audit.of_operator(start).await?;
     writes.retain(|r| r.namespace == space.name() && !["list", "watch"].contains(&r.verb.as_str()));
     ensure!(
         writes.len() == 1 && writes[0].resource == "phoenixapps/status",

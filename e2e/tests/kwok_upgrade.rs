@@ -98,7 +98,8 @@ async fn taken_over_at_rest(space: Arc<Space>) -> Result<()> {
     ensure!(before == after, "templates before: {before:#?}\nafter: {after:#?}");
     ensure!(space.record().look(pods) == pods_before, "pods were replaced");
     let writes: Vec<_> = audit
-        .of_operator(start)?
+        .of_operator(start)
+        .await?
         .into_iter()
         .filter(|r| !["get", "list", "watch"].contains(&r.verb.as_str()))
         .filter(|r| r.namespace == space.name() && !r.name.starts_with("fresh"))
