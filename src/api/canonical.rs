@@ -43,8 +43,11 @@ pub(super) const REACHES_A_POD: [&str; 25] = [
 ];
 
 /// Of those, what does not: how a Job is run rather than what it does, and what Services list.
-const STAYS_OUTSIDE: [(&str, &[&str]); 2] =
-    [("migrations", &["timeout", "retries", "logTail"]), ("secrets", &["onDelete"])];
+const STAYS_OUTSIDE: [(&str, &[&str]); 3] = [
+    ("migrations", &["timeout", "retries", "logTail"]),
+    ("secrets", &["onDelete"]),
+    ("shutdown", &["drainBatch", "drainInterval"]),
+];
 
 /// What the user set of everything that reaches a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -159,11 +159,25 @@ pub struct ShutdownSpec {
     /// Example: `90s`
     #[serde(default = "ninety_seconds")]
     pub grace: Duration,
+    /// Most pods that stop at once when a whole revision is no longer needed, so that their clients do not all
+    /// reconnect together. Absent: all. Example: `2`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub drain_batch: Option<i32>,
+    /// From one such batch to the next. Example: `30s`
+    #[serde(default = "thirty_seconds")]
+    pub drain_interval: Duration,
 }
 
 impl Default for ShutdownSpec {
     fn default() -> Self {
-        Self { method: ShutdownMethod::default(), endpoint_lag: ten_seconds(), grace: ninety_seconds() }
+        Self {
+            method: ShutdownMethod::default(),
+            endpoint_lag: ten_seconds(),
+            grace: ninety_seconds(),
+            drain_batch: None,
+            drain_interval: thirty_seconds(),
+        }
     }
 }
 
@@ -261,6 +275,10 @@ const fn ten_seconds() -> Duration {
 }
 
 /// Sockets (30 s), requests (15 s) and jobs (15 s) drain one after the other, after endpointLag (10 s).
+const fn thirty_seconds() -> Duration {
+    Duration::from_secs(30)
+}
+
 const fn ninety_seconds() -> Duration {
     Duration::from_secs(90)
 }

@@ -3,11 +3,13 @@
 //! Durable facts (`stable`, `candidate`, `attempt`, `migration`, ...) are written before the first write that
 //! follows from them, so that an operator killed at any moment goes on where it stopped.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::StrategyKind;
+use super::{CanaryStep, StrategyKind};
 
 /// Observed state of the app.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +51,21 @@ pub struct PhoenixAppStatus {
     /// Counts rollouts of this app; never reused.
     #[serde(default)]
     pub attempt: i64,
+    /// The time after a promotion in which a failure still returns to `previous`; absent outside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Bake>,
+    /// What is kept of `previous` after a blue-green promotion; absent when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+    /// When pods that stood beside the stable revision were last told to stop; the next batch waits from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained_at: Option<Time>,
+    /// A person holds the rollout.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub paused: bool,
+    /// When a restart of a revision's pods was last asked for by a command.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub restarts: BTreeMap<String, Time>,
     /// The revision for which the generated Secret was last known to exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets_for: Option<String>,
@@ -64,6 +81,11 @@ pub struct PhoenixAppStatus {
     /// `Ready`, `Reconciling`, `Stalled`, `Available`, and one per gate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 const fn unseen() -> i64 {
@@ -85,6 +107,11 @@ impl Default for PhoenixAppStatus {
             promotion: 0,
             candidate: None,
             attempt: 0,
+            bake: None,
+            kept: None,
+            drained_at: None,
+            paused: false,
+            restarts: BTreeMap::new(),
             secrets_for: None,
             migration: None,
             last_command: None,
@@ -101,6 +128,8 @@ pub enum Phase {
     Migrating,
     /// The candidate's pods replace the older ones.
     RollingOut,
+    /// The rollout waits for a person: at a pause without an end, or because a person said `pause`.
+    Paused,
     /// Pods of the stable revision replace those of a failed or withdrawn candidate.
     RollingBack,
     /// The wanted pods serve.
@@ -111,6 +140,8 @@ pub enum Phase {
     Failed,
     /// A person ended the rollout; the stable revision serves.
     Aborted,
+    /// A person returned to an earlier revision; it serves.
+    RolledBack,
     /// The app cannot go on until something is cured; the message names it.
     Blocked,
     /// `spec.suspend` is true: nothing is written but the status.
@@ -119,14 +150,16 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, for metrics that must name all.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Migrating,
         Self::RollingOut,
+        Self::Paused,
         Self::RollingBack,
         Self::Healthy,
         Self::Degraded,
         Self::Failed,
         Self::Aborted,
+        Self::RolledBack,
         Self::Blocked,
         Self::Suspended,
     ];
@@ -155,6 +188,18 @@ pub struct Candidate {
     pub attempt: i64,
     /// The strategy, frozen for this attempt.
     pub strategy: StrategyKind,
+    /// What stands between the first pods and all requests, frozen for this attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<CanaryStep>,
+    /// Index of the step under way, from 0; the number of steps once all are behind.
+    #[serde(default)]
+    pub step: i32,
+    /// When that step began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_since: Option<Time>,
+    /// Wanted share of the requests, in percent. By pods it is met as nearly as whole pods can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<i32>,
     /// When the attempt began.
     pub started_at: Time,
     /// Set once the attempt ended without promotion.
@@ -163,6 +208,27 @@ pub struct Candidate {
     /// The progress clock; absent until the first pods are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+}
+
+/// The time after a promotion in which a failure still returns to the revision before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bake {
+    /// When it began.
+    pub since: Time,
+    /// How the promoted revision was rolled out, and so how it would be taken back.
+    pub strategy: StrategyKind,
+}
+
+/// What is kept of the revision that was stable before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    /// Since when.
+    pub since: Time,
+    /// Its old pods, and the sockets they held, are gone; what runs of it is fresh.
+    #[serde(default)]
+    pub drained: bool,
 }
 
 /// Why an attempt ended, and whether the return to the stable revision is complete.
@@ -178,6 +244,9 @@ pub struct Verdict {
     /// All traffic and pods are back on the stable revision.
     #[serde(default)]
     pub returned: bool,
+    /// Nothing returns by itself (`onFailure: Pause`): everything stays until a person decides.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub held: bool,
 }
 
 /// How an attempt ended.
@@ -191,6 +260,8 @@ pub enum Outcome {
     Aborted,
     /// A newer spec took its place.
     Superseded,
+    /// A person returned from it to an earlier revision.
+    RolledBack,
 }
 
 /// Clock of the progress deadline. It starts anew when more candidate pods are available than ever before in

@@ -9,14 +9,20 @@ use super::{amount::Amount, duration::Duration};
 /// How one revision takes the place of another. Nothing here makes a revision.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.type != 'Canary' || has(self.canary.steps)").message(
+    "strategy.canary.steps must not be empty with type Canary; give at least one step, as in [{setWeight: 10}, {pause: {}}]"
+))]
 pub struct StrategySpec {
     /// `Rolling`: pod by pod, nothing is lost. `Recreate`: the old pods are gone before the first new one starts.
+    /// `BlueGreen`: the new pods stand ready beside the old ones, then one write moves all requests.
+    /// `Canary`: a part of the pods first, in steps.
     #[serde(default, rename = "type")]
     pub kind: StrategyKind,
     /// How long a rollout may go without one more available pod. Example: `10m`
     #[serde(default = "ten_minutes")]
     pub progress_deadline: Duration,
-    /// What a failed rollout does. `Rollback`: traffic and pods return to the stable revision.
+    /// What a failed rollout does. `Rollback`: traffic and pods return to the stable revision. `Pause`: everything
+    /// stays as it is, until a person says `retry` or `abort`, or there is a new spec.
     #[serde(default)]
     pub on_failure: OnFailure,
     /// Revisions kept deployed without pods, so that a return to them is only a scale-up. Example: `3`
@@ -29,6 +35,12 @@ pub struct StrategySpec {
     /// Sizes of a rolling rollout. Example: `{maxSurge: 1, maxUnavailable: 0}`
     #[serde(default)]
     pub rolling: RollingSpec,
+    /// How a blue-green rollout goes. Example: `{autoPromote: false, bake: 30m}`
+    #[serde(default)]
+    pub blue_green: BlueGreenSpec,
+    /// How a canary goes. Example: `{steps: [{setWeight: 10}, {pause: {duration: 5m}}, {setWeight: 50}, {pause: {}}]}`
+    #[serde(default)]
+    pub canary: CanarySpec,
 }
 
 impl Default for StrategySpec {
@@ -40,6 +52,8 @@ impl Default for StrategySpec {
             rollback_window: three(),
             min_ready: Duration::default(),
             rolling: RollingSpec::default(),
+            blue_green: BlueGreenSpec::default(),
+            canary: CanarySpec::default(),
         }
     }
 }
@@ -54,6 +68,10 @@ pub enum StrategyKind {
     Rolling,
     /// All old pods go, then the new ones start.
     Recreate,
+    /// The new pods stand beside the old ones, then take over all requests at once.
+    BlueGreen,
+    /// The new pods take over in steps.
+    Canary,
 }
 
 impl StrategyKind {
@@ -62,6 +80,8 @@ impl StrategyKind {
         match self {
             Self::Rolling => "Rolling",
             Self::Recreate => "Recreate",
+            Self::BlueGreen => "BlueGreen",
+            Self::Canary => "Canary",
         }
     }
 }
@@ -72,6 +92,8 @@ pub enum OnFailure {
     /// Return to the stable revision.
     #[default]
     Rollback,
+    /// Leave everything as it is and wait for a person.
+    Pause,
 }
 
 /// Sizes of a rolling rollout.
@@ -94,6 +116,117 @@ impl Default for RollingSpec {
     fn default() -> Self {
         Self { max_surge: quarter(), max_unavailable: none() }
     }
+}
+
+/// How a blue-green rollout goes.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BlueGreenSpec {
+    /// Whether requests move without a person's `promote`, once every gate before has passed.
+    #[serde(default = "yes")]
+    pub auto_promote: bool,
+    /// How long the new pods stand ready before requests move by themselves. Example: `10m`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_promote_after: Option<Duration>,
+    /// Pods that stand ready until the promotion; all of them follow before requests move. Absent: all at once.
+    /// Example: `1`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub preview_replicas: Option<i32>,
+    /// How long the old pods stay at full size after the promotion, so that a return is one write. Example: `10m`
+    #[serde(default = "ten_minutes")]
+    pub bake: Duration,
+    /// How long `keepOldReplicas` of the old revision are kept after the promotion. Example: `24h`
+    #[serde(default = "one_day")]
+    pub keep_old: Duration,
+    /// Pods of the old revision that are kept after bake and drain; fresh ones, without sockets. Example: `0`
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10000))]
+    pub keep_old_replicas: i32,
+}
+
+impl Default for BlueGreenSpec {
+    fn default() -> Self {
+        Self {
+            auto_promote: true,
+            auto_promote_after: None,
+            preview_replicas: None,
+            bake: ten_minutes(),
+            keep_old: one_day(),
+            keep_old_replicas: 0,
+        }
+    }
+}
+
+/// How a canary goes.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "!(string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])"
+    )
+    .message("strategy.canary.maxSurge and maxUnavailable must not both be zero, or no pod could ever be replaced; raise one of them"),
+    validation = Rule::new("!has(self.steps) || size(self.steps) == 0 || has(self.steps[0].setWeight)")
+        .message("strategy.canary.steps must begin with a setWeight: before it the new revision has no pods")
+)]
+pub struct CanarySpec {
+    /// What happens on the way to all requests; frozen when a rollout begins.
+    /// Example: `[{setWeight: 10}, {pause: {duration: 5m}}, {setWeight: 50}, {pause: {}}]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub steps: Vec<CanaryStep>,
+    /// Pods above the wanted number; percentages round up. Example: `1` or `25%`
+    #[serde(default = "a_pod")]
+    pub max_surge: Amount,
+    /// Pods below the wanted number; percentages round down. Example: `0` or `25%`
+    #[serde(default = "none")]
+    pub max_unavailable: Amount,
+    /// How long after the promotion a failure still returns to the revision before. Example: `10m`
+    #[serde(default = "ten_minutes")]
+    pub bake: Duration,
+}
+
+impl Default for CanarySpec {
+    fn default() -> Self {
+        Self { steps: Vec::new(), max_surge: a_pod(), max_unavailable: none(), bake: ten_minutes() }
+    }
+}
+
+/// One step of a canary: exactly one of its fields.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.setWeight), has(self.pause)].filter(x, x).size() == 1").message(
+    "a step of strategy.canary.steps must have exactly one of setWeight and pause; write one step for each"
+))]
+pub struct CanaryStep {
+    /// Share of the requests, in percent. By pods it is the nearest that whole pods can give. Example: `10`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub set_weight: Option<i32>,
+    /// Wait: for a time, or, as `{}`, for a person's `promote`. Example: `{duration: 5m}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+}
+
+/// A wait between two steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pause {
+    /// How long. Absent: until a person says `promote`. Example: `5m`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Duration>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn a_pod() -> Amount {
+    Amount::Count(1)
+}
+
+const fn one_day() -> Duration {
+    Duration::from_secs(86_400)
 }
 
 const fn ten_minutes() -> Duration {

@@ -189,7 +189,7 @@ impl TryFrom<&PhoenixApp> for ValidatedApp {
             node_basename: spec.clustering.node_basename.clone().unwrap_or_else(|| release_name.clone()),
             release_name,
             isolation: spec.clustering.isolation.unwrap_or(match spec.strategy.kind {
-                StrategyKind::Rolling | StrategyKind::Recreate => Isolation::Shared,
+                _ => Isolation::Shared,
             }),
             affinity,
             disruption_budget: spec.pod_disruption_budget.mode == PodDisruptionBudgetMode::Auto,

@@ -60,7 +60,7 @@ pub fn deployment(
 
 fn strategy(kind: StrategyKind) -> DeploymentStrategy {
     match kind {
-        StrategyKind::Rolling => DeploymentStrategy {
+        StrategyKind::Rolling | StrategyKind::BlueGreen | StrategyKind::Canary => DeploymentStrategy {
             type_: Some("RollingUpdate".to_owned()),
             rolling_update: Some(RollingUpdateDeployment {
                 max_surge: Some(IntOrString::Int(1)),
