@@ -56,6 +56,10 @@ pub(super) fn start(d: &mut Draft, revision: &Rev) {
         revision: revision.clone(),
         attempt: d.status.attempt,
         strategy: d.goal.strategy,
+        steps: Vec::new(),
+        step: 0,
+        step_since: None,
+        weight: None,
         started_at: Time(d.now),
         verdict: None,
         progress: None,
@@ -71,6 +75,7 @@ pub(super) fn end(d: &mut Draft, outcome: Outcome, reason: &str, message: &str) 
             reason: reason.to_owned(),
             message: message.to_owned(),
             returned: false,
+            held: false,
         });
         let candidate = candidate.clone();
         history::ended(&mut d.status, &candidate, outcome, reason, d.now);

@@ -168,6 +168,7 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
 fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> Verdicts {
     let phase = match verdict.outcome {
         Outcome::Aborted => Phase::Aborted,
+        Outcome::RolledBack => Phase::RolledBack,
         Outcome::Failed | Outcome::Promoted | Outcome::Superseded => Phase::Failed,
     };
     let target = format!("{}/{}", candidate.revision, candidate.attempt);

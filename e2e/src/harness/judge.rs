@@ -72,10 +72,13 @@ fn wanted(object: &Value) -> Result<(String, &'static str)> {
     let known: Phase = serde_json::from_value(phase.clone()).with_context(|| format!("phase {phase}"))?;
     let wanted = match known {
         Phase::Healthy => "Current",
-        Phase::Failed | Phase::Aborted | Phase::Blocked => "Failed",
-        Phase::Migrating | Phase::RollingOut | Phase::RollingBack | Phase::Degraded | Phase::Suspended => {
-            "InProgress"
-        }
+        Phase::Failed | Phase::Aborted | Phase::RolledBack | Phase::Blocked => "Failed",
+        Phase::Migrating
+        | Phase::RollingOut
+        | Phase::Paused
+        | Phase::RollingBack
+        | Phase::Degraded
+        | Phase::Suspended => "InProgress",
     };
     Ok((format!("{known:?}"), wanted))
 }

@@ -22,7 +22,7 @@ pub(super) struct Course<'a> {
 /// The next replica counts on the way to the focus.
 pub(super) fn advance(kind: StrategyKind, d: &Draft, course: &Course) -> Moves {
     match kind {
-        StrategyKind::Rolling => rolling::advance(d, course),
+        StrategyKind::Rolling | StrategyKind::BlueGreen | StrategyKind::Canary => rolling::advance(d, course),
         StrategyKind::Recreate => recreate::advance(d, course),
     }
 }
@@ -31,14 +31,14 @@ pub(super) fn advance(kind: StrategyKind, d: &Draft, course: &Course) -> Moves {
 pub(super) fn hold(kind: StrategyKind, d: &Draft, course: &Course) -> Moves {
     match kind {
         StrategyKind::Recreate if d.goal.stop_before_migration => recreate::clear(d.world, course.focus),
-        StrategyKind::Rolling | StrategyKind::Recreate => rolling::hold(d, course),
+        _ => rolling::hold(d, course),
     }
 }
 
 /// Why a strategy waits although no gate does: pods of earlier revisions that must be gone first.
 pub(super) fn waits_for(kind: StrategyKind, world: &World, focus: &Rev) -> Option<String> {
     match kind {
-        StrategyKind::Rolling => None,
+        StrategyKind::Rolling | StrategyKind::BlueGreen | StrategyKind::Canary => None,
         StrategyKind::Recreate => recreate::waits_for(world, focus),
     }
 }

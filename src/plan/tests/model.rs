@@ -913,12 +913,17 @@ impl Status {
                 revision: name(candidate.revision),
                 attempt: i64::from(candidate.attempt),
                 strategy,
+                steps: Vec::new(),
+                step: 0,
+                step_since: None,
+                weight: None,
                 started_at: epoch.clone(),
                 verdict: candidate.verdict.map(|(outcome, returned, migration)| Verdict {
                     outcome,
                     reason: if migration { "MigrationFailed" } else { "ProgressDeadlineExceeded" }.to_owned(),
                     message: String::new(),
                     returned,
+                    held: false,
                 }),
                 progress: candidate.available.map(|available| Progress {
                     available: i32::from(available),

@@ -51,12 +51,17 @@ prop_compose! {
                 revision: revision.clone(),
                 attempt: 4,
                 strategy,
+                steps: Vec::new(),
+                step: 0,
+                step_since: None,
+                weight: None,
                 started_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)),
                 verdict: verdict.map(|(aborted, returned)| crate::api::Verdict {
                     outcome: if aborted { Outcome::Aborted } else { Outcome::Failed },
                     reason: "ProgressDeadlineExceeded".to_owned(),
                     message: "late".to_owned(),
                     returned,
+                    held: false,
                 }),
                 progress: None,
             });
