@@ -15,13 +15,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{
-    Candidate, CommandAnswer, LastCommand, MigrationState, MigrationStatus, Outcome, PhoenixAppStatus,
-    Progress, StrategyKind, Verdict,
+    Candidate, CommandAnswer, LastCommand, MigrationState, MigrationStatus, OnFailure, Outcome,
+    PhoenixAppStatus, Progress, StrategyKind, Verdict,
 };
 use crate::plan::{
     DeploymentObs, Facts, Goal, JobFailure, JobObs, JobState, MigrationPod, Plan, PodsObs, RevisionObs,
@@ -614,9 +615,18 @@ impl State {
             suspend: false,
             replicas: u32::from(app.replicas),
             strategy: config.strategy,
+            steps: Vec::new(),
+            preview_replicas: None,
+            blue_green_bake: Duration::ZERO,
+            canary_bake: Duration::ZERO,
+            keep_old: Duration::ZERO,
+            keep_old_replicas: 0,
+            on_failure: OnFailure::Rollback,
+            drain_batch: None,
+            drain_interval: Duration::from_secs(30),
             surge: config.surge,
             unavailable: config.unavailable,
-            progress_deadline: std::time::Duration::from_secs(DEADLINE_SECONDS.unsigned_abs()),
+            progress_deadline: Duration::from_secs(DEADLINE_SECONDS.unsigned_abs()),
             rollback_window: 3,
             history_limit: 5,
             stop_before_migration: config.stop_first,
@@ -783,6 +793,7 @@ impl State {
                 }
                 self.deliver(Kind::Jobs);
             }
+            Write::CreatePreview { .. } | Write::ApplyPreview { .. } | Write::DeletePreview { .. } => {}
             Write::DeleteDeployment { .. } | Write::DeleteRevision { .. } => {
                 self.violation = Some("prune: three revisions are within the window");
             }
