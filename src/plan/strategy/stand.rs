@@ -105,11 +105,11 @@ impl Stand<'_> {
     fn takes_over(&self, wanted: &Rev, present: &Rev) -> bool {
         let world = self.d.world;
         let full = self.d.goal.replicas;
+        let proven = self.d.status.stable.as_ref() == Some(wanted);
         let Some(deployment) = world.deployments.get(wanted).filter(|d| !d.terminating) else {
-            return full == 0;
+            return proven && full == 0;
         };
         let available = deployment.available.min(deployment.replicas);
-        let proven = self.d.status.stable.as_ref() == Some(wanted);
         let least =
             if proven { world.serving(present).clamp(u32::from(full > 0), full.max(1)) } else { full };
         available >= least.min(full) && (proven || (deployment.observed && full > 0))
