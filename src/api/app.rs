@@ -102,6 +102,12 @@ use super::{
         "extraPorts must not take 4369 or one of clustering.distributionPorts, which Erlang distribution uses; choose another number"
     ),
     validation = Rule::new(
+        "!has(self.env) || !has(self.clustering.isolation) || self.clustering.isolation != 'PerRevision' || !self.env.exists(e, e.name == 'RELEASE_COOKIE')"
+    )
+    .message(
+        "env must not set RELEASE_COOKIE with clustering.isolation PerRevision, where each revision has a cookie of its own; name your Secret in secrets.cookie, of which it is made"
+    ),
+    validation = Rule::new(
         "self.clustering.mode == 'Disabled' || (self.port != 4369 && (self.port < self.clustering.distributionPorts.min || self.port > self.clustering.distributionPorts.max))"
     )
     .message(

@@ -12,7 +12,8 @@ pub struct ClusteringSpec {
     /// `Disabled`: every pod stays alone; rpc and remote still work inside it.
     #[serde(default)]
     pub mode: ClusteringMode,
-    /// Whether revisions share one cluster. Absent: by strategy (Rolling, Recreate: `Shared`).
+    /// Whether revisions share one cluster. Absent: by strategy when the revision is made: `Shared` for Rolling and
+    /// Recreate, `PerRevision` for BlueGreen and Canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
     /// The part of the node name before the `@`; libcluster apps state it in their code.
@@ -37,11 +38,14 @@ pub enum ClusteringMode {
     Disabled,
 }
 
-/// Whether revisions share one cluster. Absent: by strategy; `Shared` for Rolling and Recreate.
+/// Whether revisions share one cluster. `Shared`: old and new nodes talk, so their code must understand each other.
+/// `PerRevision`: each revision has a cookie and a headless Service of its own; nothing crosses over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Isolation {
     /// All pods of the app form one cluster, whatever their revision.
     Shared,
+    /// The pods of each revision form a cluster of their own.
+    PerRevision,
 }
 
 impl Isolation {
@@ -49,6 +53,7 @@ impl Isolation {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Shared => "Shared",
+            Self::PerRevision => "PerRevision",
         }
     }
 }

@@ -188,9 +188,7 @@ impl TryFrom<&PhoenixApp> for ValidatedApp {
             hosts: spec.hosts.clone(),
             node_basename: spec.clustering.node_basename.clone().unwrap_or_else(|| release_name.clone()),
             release_name,
-            isolation: spec.clustering.isolation.unwrap_or(match spec.strategy.kind {
-                _ => Isolation::Shared,
-            }),
+            isolation: isolation(spec),
             affinity,
             disruption_budget: spec.pod_disruption_budget.mode == PodDisruptionBudgetMode::Auto,
             canonical: Canonical::of(spec),
@@ -209,6 +207,15 @@ fn migrations_mode(spec: &PhoenixAppSpec) -> MigrationsMode {
         MigrationsMode::Job
     } else {
         MigrationsMode::Disabled
+    })
+}
+
+/// Old and new nodes share a cluster where they overlap for moments only; where a person may look at the new revision
+/// for days, neither may disturb the other.
+fn isolation(spec: &PhoenixAppSpec) -> Isolation {
+    spec.clustering.isolation.unwrap_or(match spec.strategy.kind {
+        StrategyKind::Rolling | StrategyKind::Recreate => Isolation::Shared,
+        StrategyKind::BlueGreen | StrategyKind::Canary => Isolation::PerRevision,
     })
 }
 
@@ -258,6 +265,18 @@ fn check(spec: &PhoenixAppSpec, faults: &mut Faults) {
                 );
             }
         }
+    }
+    if let (Isolation::PerRevision, Some(index)) =
+        (isolation(spec), spec.env.iter().position(|entry| entry.name == "RELEASE_COOKIE"))
+    {
+        faults.add(
+            format!("spec.env[{index}]"),
+            format!(
+                "must not set RELEASE_COOKIE while each revision has a cookie of its own, which is the default with \
+                 strategy.type {}; name your Secret in secrets.cookie, or set clustering.isolation: Shared",
+                spec.strategy.kind.as_str()
+            ),
+        );
     }
     if spec.clustering.mode == ClusteringMode::Dns {
         let taken = |port: i32| port == 4369 || (ports.min..=ports.max).contains(&port);

@@ -15,6 +15,9 @@ use crate::api::{ClusteringMode, Isolation, RevisionName, SecretSource, Validate
 
 const ERL_ZFLAGS: &str = "ERL_ZFLAGS";
 
+/// Where the user's own cookie stands when the one of a revision is made of it.
+const USERS_COOKIE: &str = "PHOENIX_COOKIE";
+
 /// What a migration must not take over from the app: it is no node, serves nothing and must not skip itself.
 const NOT_IN_A_JOB: [&str; 5] =
     ["DNS_CLUSTER_QUERY", "PHX_SERVER", "RELEASE_DISTRIBUTION", "RELEASE_NODE", "SKIP_MIGRATIONS"];
@@ -24,6 +27,7 @@ pub(super) struct Facts {
     pub revision: RevisionName,
     /// Id of the Erlang cluster: value of the cluster label.
     pub cluster: String,
+    isolated: bool,
     headless: String,
     headless_fqdn: String,
     cluster_selector: String,
@@ -36,14 +40,16 @@ impl Facts {
         effective: &Effective,
         settings: &Settings,
     ) -> Self {
-        let cluster = match effective.isolation {
-            Isolation::Shared => app.name.to_string(),
-        };
+        let isolated = effective.isolation == Isolation::PerRevision;
+        let of = isolated.then_some(revision);
+        let cluster = names::cluster(&app.name, of);
         Self {
             revision: revision.clone(),
-            headless: names::headless_service(&app.name),
-            headless_fqdn: names::headless_fqdn(&app.name, &app.namespace, &settings.cluster_domain),
-            cluster_selector: format!("{}={cluster}", labels::CLUSTER),
+            isolated,
+            headless: names::headless_service(&app.name, of),
+            headless_fqdn: names::headless_fqdn(&app.name, of, &app.namespace, &settings.cluster_domain),
+            // the app too: two apps of one spec have revisions of one name
+            cluster_selector: labels::to_text(&labels::select_cluster(&app.name, &cluster)),
             cluster,
         }
     }
@@ -58,7 +64,11 @@ pub(super) fn of_pod(app: &ValidatedApp, facts: &Facts) -> Vec<EnvVar> {
 /// Environment of the migration: the app's, but no node of its cluster and no server.
 pub(super) fn of_job(app: &ValidatedApp, facts: &Facts) -> Vec<EnvVar> {
     let mut injected = strong(app, facts);
-    injected.retain(|entry| !NOT_IN_A_JOB.contains(&entry.name.as_str()));
+    let cookies = [USERS_COOKIE, "RELEASE_COOKIE"];
+    injected.retain(|entry| {
+        let name = entry.name.as_str();
+        !NOT_IN_A_JOB.contains(&name) && !(facts.isolated && cookies.contains(&name))
+    });
     injected.insert(3, value("RELEASE_DISTRIBUTION", "none"));
     // beats the weak default that tells the app's pods to leave migrations to the Job
     injected.insert(4, value("SKIP_MIGRATIONS", "false"));
@@ -87,9 +97,13 @@ pub(super) fn sources(app: &ValidatedApp, revision: &RevisionName) -> Vec<EnvFro
 /// Names of injected variables that the user's `env` replaces, in their order. For an event: it is allowed, and
 /// seldom meant. A literal `ERL_ZFLAGS` is joined with ours and so is not among them.
 pub fn overridden_env(app: &ValidatedApp) -> Vec<String> {
+    let isolated = app.isolation == Isolation::PerRevision;
     let user = |name: &str| app.spec.env.iter().find(|entry| entry.name == name);
-    let mut names: Vec<String> =
-        names_of_strong(app).into_iter().filter(|name| user(name).is_some()).map(str::to_owned).collect();
+    let mut names: Vec<String> = names_of_strong(app, isolated)
+        .into_iter()
+        .filter(|name| user(name).is_some())
+        .map(str::to_owned)
+        .collect();
     if user(ERL_ZFLAGS).is_some_and(|entry| entry.value_from.is_some()) {
         names.push(ERL_ZFLAGS.to_owned());
     }
@@ -98,10 +112,13 @@ pub fn overridden_env(app: &ValidatedApp) -> Vec<String> {
 
 /// Strong values in their order: a later one may refer to an earlier one.
 fn strong(app: &ValidatedApp, facts: &Facts) -> Vec<EnvVar> {
-    names_of_strong(app).into_iter().filter_map(|name| strong_value(name, app, facts)).collect()
+    names_of_strong(app, facts.isolated)
+        .into_iter()
+        .filter_map(|name| strong_value(name, app, facts))
+        .collect()
 }
 
-fn names_of_strong(app: &ValidatedApp) -> Vec<&'static str> {
+fn names_of_strong(app: &ValidatedApp, isolated: bool) -> Vec<&'static str> {
     let spec = &app.spec;
     let pool_size = spec.database.as_ref().and_then(|database| database.pool_size);
     [
@@ -115,7 +132,8 @@ fn names_of_strong(app: &ValidatedApp) -> Vec<&'static str> {
         ("DATABASE_URL", spec.database.is_some()),
         ("POOL_SIZE", pool_size.is_some()),
         ("SECRET_KEY_BASE", spec.secrets.secret_key_base.is_some()),
-        ("RELEASE_COOKIE", spec.secrets.cookie.is_some()),
+        (USERS_COOKIE, isolated && spec.secrets.cookie.is_some()),
+        ("RELEASE_COOKIE", isolated || spec.secrets.cookie.is_some()),
         ("PHX_HOST", !app.hosts.is_empty()),
         ("DNS_CLUSTER_QUERY", spec.clustering.mode == ClusteringMode::Dns),
         ("PHOENIX_HEADLESS_SERVICE", true),
@@ -145,6 +163,8 @@ fn strong_value(name: &'static str, app: &ValidatedApp, facts: &Facts) -> Option
         "DATABASE_URL" => secret(name, &spec.database.as_ref()?.url_from),
         "POOL_SIZE" => value(name, spec.database.as_ref()?.pool_size?.to_string()),
         "SECRET_KEY_BASE" => secret(name, spec.secrets.secret_key_base.as_ref()?),
+        USERS_COOKIE => secret(name, spec.secrets.cookie.as_ref()?),
+        "RELEASE_COOKIE" if facts.isolated => value(name, isolated_cookie(app, facts)),
         "RELEASE_COOKIE" => secret(name, spec.secrets.cookie.as_ref()?),
         "PHX_HOST" => value(name, app.hosts.first()?.clone()),
         "DNS_CLUSTER_QUERY" | "PHOENIX_HEADLESS_FQDN" => value(name, facts.headless_fqdn.clone()),
@@ -153,6 +173,14 @@ fn strong_value(name: &'static str, app: &ValidatedApp, facts: &Facts) -> Option
         "PHOENIX_REVISION" => value(name, facts.revision.to_string()),
         _ => return None,
     })
+}
+
+/// A cookie that no other revision has, of one that the operator never reads: the kubelet puts in what comes by that
+/// name from `envFrom`, or the user's own. With the generated one it has 43 characters and the form that
+/// `libcluster_postgres` needs, which makes a channel's name of it (at most 63, so a user's cookie has at most 52).
+fn isolated_cookie(app: &ValidatedApp, facts: &Facts) -> String {
+    let base = if app.spec.secrets.cookie.is_some() { USERS_COOKIE } else { "RELEASE_COOKIE" };
+    format!("r{}$({base})", facts.revision)
 }
 
 /// Flags at the end of the emulator's command line: the distribution's ports, and no busy waiting where CPU time is

@@ -72,7 +72,7 @@ pub struct Children {
     pub defaults: ConfigMap,
     /// What requests go through.
     pub active_service: Service,
-    /// What nodes find each other by.
+    /// What the nodes of this revision's cluster find each other by.
     pub headless_service: Service,
     /// The migration, when a Job runs it.
     pub migration_job: Option<Job>,
@@ -91,7 +91,7 @@ pub fn children(app: &ValidatedApp, revision: &Revision, random: &mut dyn FnMut(
         controller_revision: controller_revision(app, revision, 1),
         defaults: defaults_config_map(app, revision),
         active_service: active_service(app, &selector),
-        headless_service: headless_service(app),
+        headless_service: headless_service(app, revision.isolated()),
         migration_job: migration_job(app, revision, 1),
         deployment: deployment(app, revision, app.replicas, None),
         pod_disruption_budget: pod_disruption_budget(app, &selector),

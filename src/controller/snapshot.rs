@@ -87,6 +87,7 @@ impl Snapshot {
             .chain(uids(&self.deployments))
             .chain(uids(&self.jobs))
             .chain(uids(&self.config_maps))
+            .chain(uids(&self.services))
             .chain(uids(&self.budgets))
             .collect()
     }

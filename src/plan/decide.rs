@@ -374,12 +374,14 @@ fn set_replicas(d: &mut Draft, revision: &Rev, replicas: u32) {
 /// Children whose repair can harm nothing, those that the named revisions do not need left out.
 fn upkeep(d: &mut Draft, revisions: &[&Rev]) {
     let world = d.world;
+    let may_start = |revision: &Rev| {
+        revisions.contains(&revision) && world.revisions.contains_key(revision) || world.asked(revision) > 0
+    };
     for child in &world.upkeep {
         let needed = match child {
-            Upkeep::Defaults(revision) => {
-                revisions.contains(&revision) && world.revisions.contains_key(revision)
-                    || world.asked(revision) > 0
-            }
+            Upkeep::Defaults(revision) => may_start(revision),
+            // Nodes find each other until the last has drained.
+            Upkeep::HeadlessService(Some(revision)) => may_start(revision) || world.pod_objects(revision) > 0,
             _ => true,
         };
         let write = Write::Upkeep(child.clone());

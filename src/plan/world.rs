@@ -223,8 +223,10 @@ pub struct MigrationPod {
 pub enum Upkeep {
     /// The app's ServiceAccount.
     ServiceAccount,
-    /// The headless Service of the cluster.
-    HeadlessService,
+    /// A headless Service: of the cluster that revisions share, or of that of one revision.
+    HeadlessService(Option<Rev>),
+    /// No stored revision shares a cluster any more, so its headless Service is not wanted.
+    NoHeadlessService,
     /// The disruption budget.
     PodDisruptionBudget,
     /// The disruption budget is not wanted any more.

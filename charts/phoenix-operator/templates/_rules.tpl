@@ -28,10 +28,11 @@
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
-# The active and the headless Service. They are removed with their app, by owner reference.
+# The active Service and the headless ones. The headless Service of one revision is deleted with its revision, and the
+# one that revisions share when none does any more.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 # The identity of each app's pods. Never bound to any right.
 - apiGroups: [""]
   resources: [serviceaccounts]

@@ -86,6 +86,7 @@ fn whatever_reaches_a_pod_makes_a_revision() {
         "clustering: {mode: Disabled}",
         "clustering: {nodeBasename: z}",
         "clustering: {isolation: Shared}",
+        "clustering: {isolation: PerRevision}",
         "clustering: {distributionPorts: {max: 4390}}",
         "migrations: {mode: Entrypoint}",
         "migrations: {command: [a]}",

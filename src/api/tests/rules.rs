@@ -136,6 +136,22 @@ fn reserved_environment() {
 }
 
 #[test]
+fn an_isolated_revision_makes_its_own_cookie() {
+    let cookie = "env: [{name: A, value: a}, {name: RELEASE_COOKIE, value: a}]";
+    refused(
+        &format!("{{image: x, {cookie}, clustering: {{isolation: PerRevision}}}}"),
+        "env must not set RELEASE_COOKIE",
+    );
+    accepted(&format!(
+        "{{image: x, {cookie}, clustering: {{isolation: Shared}}, strategy: {{type: BlueGreen}}}}"
+    ));
+    accepted("{image: x, env: [{name: A, value: a}], clustering: {isolation: PerRevision}}");
+    accepted("{image: x, clustering: {isolation: PerRevision}}");
+    // the default is no rule of the schema: it is frozen in a revision, and changes with none
+    accepted(&format!("{{image: x, {cookie}, strategy: {{type: BlueGreen}}}}"));
+}
+
+#[test]
 fn reserved_keys() {
     refused(
         "{image: x, podMetadata: {labels: {phoenix-operator.dev/app: a}}}",

@@ -349,7 +349,7 @@ fn the_headless_service_lists_every_pod_of_the_cluster() {
     let (app, revision) = rendered(
         "{image: x, clustering: {distributionPorts: {min: 9100, max: 9102}}, extraPorts: [{name: peer, port: 9200, expose: Peers}]}",
     );
-    let service = headless_service(&app);
+    let service = headless_service(&app, None);
     assert_eq!(service.metadata.labels.unwrap()[labels::CLUSTER], "shop", "its Endpoints are listed by it");
     let spec = service.spec.unwrap();
     assert_eq!(spec.cluster_ip.as_deref(), Some("None"));
@@ -412,5 +412,5 @@ fn nothing_empty_is_applied() {
     check("deployment", &serde_json::to_value(deployment(&app, &revision, 1, None)).unwrap());
     check("job", &serde_json::to_value(migration_job(&app, &revision, 1)).unwrap());
     check("service", &serde_json::to_value(active_service(&app, &ServiceSelector::Wide)).unwrap());
-    check("headless", &serde_json::to_value(headless_service(&app)).unwrap());
+    check("headless", &serde_json::to_value(headless_service(&app, None)).unwrap());
 }

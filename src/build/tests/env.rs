@@ -77,7 +77,7 @@ fn everything_is_injected_in_the_documented_order() {
         ("DNS_CLUSTER_QUERY", "shop-headless.prod.svc.cluster.local"),
         ("PHOENIX_HEADLESS_FQDN", "shop-headless.prod.svc.cluster.local"),
         ("PHOENIX_HEADLESS_SERVICE", "shop-headless"),
-        ("PHOENIX_CLUSTER_SELECTOR", "phoenix-operator.dev/cluster=shop"),
+        ("PHOENIX_CLUSTER_SELECTOR", "phoenix-operator.dev/app=shop,phoenix-operator.dev/cluster=shop"),
         (
             "ERL_ZFLAGS",
             "-kernel inet_dist_listen_min 4370 inet_dist_listen_max 4379 +sbwt none +sbwtdcpu none +sbwtdio none",

@@ -1,6 +1,7 @@
 //! Invariants of the builders. What a whole app looks like is in the golden files of `src/cli`.
 
 mod children;
+mod cluster;
 mod env;
 mod purity;
 mod revision;

@@ -1,6 +1,7 @@
 //! Carries out what was planned, one write after the other; the first that fails ends the pass.
 
 mod children;
+mod upkeep;
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, Deployment},
         batch::v1::Job,
-        core::v1::ConfigMap,
-        policy::v1::PodDisruptionBudget,
+        core::v1::{ConfigMap, Service},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     api::{Outcome, RevisionName, ValidatedApp, labels, names},
     build::{self, Revision, Settings},
-    plan::{Event, EventKind, Facts, Fault, SecretPosted, Selector, Upkeep, Write},
+    plan::{Event, EventKind, Facts, Fault, SecretPosted, Write},
 };
 
 /// Why a pass ended early.
@@ -164,42 +164,6 @@ impl Applier<'_> {
         }
     }
 
-    async fn upkeep(&self, child: &Upkeep, applied: &mut Applied) -> Result<(), Halt> {
-        let snapshot = self.snapshot;
-        match child {
-            Upkeep::ServiceAccount => {
-                self.ensure(&snapshot.service_accounts, &build::service_account(self.app), applied).await
-            }
-            Upkeep::HeadlessService => {
-                self.ensure(&snapshot.services, &marked(build::headless_service(self.app)), applied).await
-            }
-            Upkeep::PodDisruptionBudget => {
-                let selected = self.selected();
-                match build::pod_disruption_budget(self.app, &service_selector(&selected)) {
-                    Some(budget) => self.ensure(&snapshot.budgets, &budget, applied).await,
-                    None => Ok(()),
-                }
-            }
-            Upkeep::NoPodDisruptionBudget => {
-                let name = names::pod_disruption_budget(&self.app.name);
-                let Some(budget) = snapshot.find(&snapshot.budgets, &name) else { return Ok(()) };
-                self.delete::<PodDisruptionBudget>(&budget.metadata).await
-            }
-            Upkeep::Defaults(revision) => {
-                let map = build::defaults_config_map(self.app, self.revision(revision)?);
-                self.ensure(&snapshot.config_maps, &map, applied).await
-            }
-        }
-    }
-
-    /// What the active Service selects at present.
-    fn selected(&self) -> Selector {
-        let service = self.snapshot.active_service();
-        let selector = service.and_then(|service| service.spec.as_ref()?.selector.as_ref());
-        let revision = selector.and_then(|selector| selector.get(labels::REVISION));
-        revision.map_or(Selector::Wide, |revision| Selector::Only(revision.clone()))
-    }
-
     async fn create_revision(&self, name: &str, applied: &mut Applied) -> Result<(), Halt> {
         let revision = self.render(&parse(name)?);
         self.create(&build::controller_revision(self.app, &revision, self.next_number())).await?;
@@ -292,7 +256,7 @@ impl Applier<'_> {
         self.create(&job).await
     }
 
-    /// The defaults go first: while the revision is there, it is known that both are to go.
+    /// What was made for it alone goes first: while the revision is there, it is known that all of it is to go.
     async fn delete_revision(&self, name: &str, uid: &str, version: &str) -> Result<(), Halt> {
         let name = parse(name)?;
         let defaults = names::defaults_config_map(&self.app.name, &name);
@@ -300,6 +264,12 @@ impl Applier<'_> {
             && !self.snapshot.leaving(&map.metadata)
         {
             self.delete::<ConfigMap>(&map.metadata).await?;
+        }
+        let nodes = names::headless_service(&self.app.name, Some(&name));
+        if let Some(service) = self.snapshot.find(&self.snapshot.services, &nodes)
+            && !self.snapshot.leaving(&service.metadata)
+        {
+            self.delete::<Service>(&service.metadata).await?;
         }
         let name = names::controller_revision(&self.app.name, &name);
         self.settle(self.writer.delete::<ControllerRevision>(self.key, &name, uid, version).await)

@@ -3,6 +3,7 @@
 mod jobs;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,9 +24,7 @@ use super::{
 use crate::{
     api::{Outcome, RevisionName, ValidatedApp, labels, names},
     build::{self, Revision},
-    plan::{
-        DeploymentObs, PodsObs, Rev, RevisionObs, SECRET_REGENERATED, Selector, ServiceObs, Upkeep, World,
-    },
+    plan::{DeploymentObs, PodsObs, Rev, RevisionObs, SECRET_REGENERATED, Selector, ServiceObs, World},
 };
 
 pub use jobs::is_migration;
@@ -103,7 +102,7 @@ pub fn compare(
         let desired = build::deployment(app, revision, deployment.replicas, restarted.as_deref());
         deployment.drifted = drifts.differs(&desired, seen);
     }
-    world.upkeep = upkeep(world, snapshot, app, stored, drifts);
+    world.upkeep = upkeep::upkeep(world, snapshot, app, stored, drifts);
 }
 
 /// When a restart was last asked for through the operator; part of every later apply.
@@ -118,46 +117,6 @@ pub fn service_selector(selector: &Selector) -> build::ServiceSelector {
         Selector::Wide => build::ServiceSelector::Wide,
         Selector::Only(rev) => rev.parse().map_or(build::ServiceSelector::Wide, build::ServiceSelector::Only),
     }
-}
-
-fn upkeep(
-    world: &World,
-    snapshot: &Snapshot,
-    app: &ValidatedApp,
-    stored: &BTreeMap<RevisionName, Revision>,
-    drifts: &mut Drifts,
-) -> BTreeSet<Upkeep> {
-    let mut upkeep = BTreeSet::new();
-    // One of the same name that the spec names is the user's.
-    let users_own =
-        app.spec.service_account_name.as_deref() == Some(names::service_account(&app.name).as_str());
-    if !users_own && drifts.wanting(snapshot, &snapshot.service_accounts, &build::service_account(app)) {
-        upkeep.insert(Upkeep::ServiceAccount);
-    }
-    if drifts.wanting(snapshot, &snapshot.services, &marked(build::headless_service(app))) {
-        upkeep.insert(Upkeep::HeadlessService);
-    }
-    // It selects what the active Service selects, and so comes after it.
-    let selected = world.service.as_ref().map(|service| service_selector(&service.selector));
-    match selected.map(|selector| build::pod_disruption_budget(app, &selector)) {
-        Some(Some(budget)) if drifts.wanting(snapshot, &snapshot.budgets, &budget) => {
-            upkeep.insert(Upkeep::PodDisruptionBudget);
-        }
-        Some(None) => {
-            let name = names::pod_disruption_budget(&app.name);
-            let there = snapshot.find(&snapshot.budgets, &name);
-            if there.is_some_and(|budget| !snapshot.leaving(&budget.metadata)) {
-                upkeep.insert(Upkeep::NoPodDisruptionBudget);
-            }
-        }
-        _ => {}
-    }
-    for (name, revision) in stored {
-        if drifts.wanting(snapshot, &snapshot.config_maps, &build::defaults_config_map(app, revision)) {
-            upkeep.insert(Upkeep::Defaults(name.to_string()));
-        }
-    }
-    upkeep
 }
 
 fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> BTreeMap<Rev, RevisionObs> {

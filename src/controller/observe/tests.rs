@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     api::{LogTail, testing::raw},
     build::{Settings, active_service, controller_revision, deployment, render},
-    plan::{JobFailure, JobState},
+    plan::{JobFailure, JobState, Upkeep},
 };
 
 const REV: &str = "0123456789";
@@ -291,13 +291,60 @@ fn what_is_missing_or_differs_is_upkeep() {
     compare(&mut world, &shop, &valid, &stored, &mut Drifts::default());
     let wanted = [
         Upkeep::ServiceAccount,
-        Upkeep::HeadlessService,
+        Upkeep::HeadlessService(None),
         Upkeep::PodDisruptionBudget,
         Upkeep::Defaults(REV.to_owned()),
     ];
     assert_eq!(world.upkeep, wanted.into());
     assert!(!world.deployments[REV].drifted);
     assert!(world.service.unwrap().drifted, "it bears no mark of what was applied");
+}
+
+/// The app with more in its spec, and its first revision, stored.
+fn stored_as(shop: &mut Snapshot, spec: &str) -> (ValidatedApp, BTreeMap<RevisionName, Revision>) {
+    let app = raw(spec);
+    let valid = ValidatedApp::try_from(&app).unwrap();
+    let revision = render(&valid, &REV.parse().unwrap(), &Settings::default());
+    shop.app = Arc::new(app);
+    shop.revisions = vec![Arc::new(controller_revision(&valid, &revision, 1))];
+    (valid, [(revision.name.clone(), revision)].into())
+}
+
+fn upkeep_of(
+    shop: &Snapshot,
+    app: &ValidatedApp,
+    stored: &BTreeMap<RevisionName, Revision>,
+) -> BTreeSet<Upkeep> {
+    let mut world = observe(shop, stored).world;
+    compare(&mut world, shop, app, stored, &mut Drifts::default());
+    world.upkeep
+}
+
+#[test]
+fn an_isolated_revision_has_its_headless_service_and_the_shared_one_goes() {
+    let mut shop = shop();
+    let own = Upkeep::HeadlessService(Some(REV.to_owned()));
+    let common = Upkeep::HeadlessService(None);
+    let (app, stored) = stored_as(&mut shop, "{image: shop:1, clustering: {isolation: PerRevision}}");
+    let upkeep = upkeep_of(&shop, &app, &stored);
+    assert!(upkeep.contains(&own) && !upkeep.contains(&common), "{upkeep:?}");
+    shop.services.push(Arc::new(marked(build::headless_service(&app, stored.values().next()))));
+    assert!(!upkeep_of(&shop, &app, &stored).contains(&own), "nothing is written at rest");
+
+    // One of the time when revisions shared a cluster.
+    shop.services.push(Arc::new(marked(build::headless_service(&app, None))));
+    assert!(upkeep_of(&shop, &app, &stored).contains(&Upkeep::NoHeadlessService));
+    let mut lost = (*shop.deployments[0]).clone();
+    lost.metadata.name = Some("shop-fedcba9876".to_owned());
+    shop.deployments.push(Arc::new(lost));
+    assert!(
+        !upkeep_of(&shop, &app, &stored).contains(&Upkeep::NoHeadlessService),
+        "a revision that was deleted by hand may share it"
+    );
+    shop.deployments.pop();
+    let (_, sharing) = stored_as(&mut shop, "{image: shop:2}");
+    let upkeep = upkeep_of(&shop, &app, &sharing);
+    assert!(!upkeep.contains(&Upkeep::NoHeadlessService) && !upkeep.contains(&own), "{upkeep:?}");
 }
 
 #[test]
