@@ -86,6 +86,8 @@ const ACCEPTED: &[&str] = &[
     "extraPorts: [{name: metrics, port: 9568}, {name: grpc, port: 50051, expose: None}]",
     "port: 4370, clustering: {mode: Disabled}",
     "clustering: {distributionPorts: {min: 9100, max: 9110}}",
+    "clustering: {mode: KubernetesAPI, isolation: PerRevision, ipFamily: IPv6}",
+    "shutdown: {method: SignalVM}",
     "volumes: [{name: a, mountPath: /a, projected: {sources: [{secret: {name: a}}]}}]",
     "volumes: [{name: a, mountPath: /a, emptyDir: {}, subPath: b/c..d}]",
     "volumes: [{name: mine, mountPath: /tmp, emptyDir: {}}]",

@@ -240,7 +240,8 @@ pub struct PhoenixAppSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
-    /// ServiceAccount of the pods. Absent: one named after the app, without rights and without a token in the pod.
+    /// ServiceAccount of the pods. Absent: one named after the app. Its token is in the pod, and it may list pods and
+    /// endpoints, with clustering.mode KubernetesAPI only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct ClusteringSpec {
     /// `DNS`: a headless Service lists the pods (`dns_cluster`, libcluster's Kubernetes.DNS and DNSPoll).
+    /// `KubernetesAPI`: the pods get a token and ask the API server (libcluster's Kubernetes).
     /// `Disabled`: every pod stays alone; rpc and remote still work inside it.
     #[serde(default)]
     pub mode: ClusteringMode,
@@ -25,6 +26,9 @@ pub struct ClusteringSpec {
     /// Example: `{min: 4370, max: 4379}`
     #[serde(default)]
     pub distribution_ports: DistributionPorts,
+    /// The family of the pods' own address. Absent: the cluster's, and distribution over IPv4. Example: `IPv6`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_family: Option<IpFamily>,
 }
 
 /// Who lists the peers.
@@ -34,8 +38,40 @@ pub enum ClusteringMode {
     #[default]
     #[serde(rename = "DNS")]
     Dns,
+    /// The API server; the pods' ServiceAccount may list pods and endpoints of its namespace.
+    #[serde(rename = "KubernetesAPI")]
+    KubernetesApi,
     /// No one.
     Disabled,
+}
+
+impl ClusteringMode {
+    /// Whether nodes connect at all.
+    pub const fn connects(self) -> bool {
+        match self {
+            Self::Dns | Self::KubernetesApi => true,
+            Self::Disabled => false,
+        }
+    }
+}
+
+/// Which addresses the nodes are named and found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IpFamily {
+    /// IPv4.
+    IPv4,
+    /// IPv6: distribution runs over `inet6_tcp`.
+    IPv6,
+}
+
+impl IpFamily {
+    /// As Kubernetes writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::IPv4 => "IPv4",
+            Self::IPv6 => "IPv6",
+        }
+    }
 }
 
 /// Whether revisions share one cluster. `Shared`: old and new nodes talk, so their code must understand each other.

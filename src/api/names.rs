@@ -173,6 +173,11 @@ pub fn service_account(app: &AppName) -> String {
     app.to_string()
 }
 
+/// The `RoleBinding` that lets nodes list their peers.
+pub fn peers_binding(app: &AppName) -> String {
+    format!("{app}-peers")
+}
+
 /// The `PodDisruptionBudget`.
 pub fn pod_disruption_budget(app: &AppName) -> String {
     app.to_string()
@@ -222,6 +227,7 @@ mod tests {
             generated_secret(&app),
             service_account(&app),
             pod_disruption_budget(&app),
+            peers_binding(&app),
             headless_fqdn(&app, None, &"prod".parse().unwrap(), "cluster.local"),
             cluster(&app, None),
             cluster(&app, Some(&revision())),
@@ -239,6 +245,7 @@ mod tests {
                 "shop-generated",
                 "shop",
                 "shop",
+                "shop-peers",
                 "shop-headless.prod.svc.cluster.local",
                 "shop",
                 "7f3a9c1d2e"

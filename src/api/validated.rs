@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Affinity;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Amount, Canonical, ClusteringMode, Isolation, MigrationsMode, PhoenixApp, PhoenixAppSpec,
-    PodDisruptionBudgetMode, StrategyKind, labels,
+    Amount, Canonical, Isolation, MigrationsMode, PhoenixApp, PhoenixAppSpec, PodDisruptionBudgetMode,
+    StrategyKind, labels,
     names::{AppName, Namespace, ResourceVersion, Uid},
 };
 
@@ -278,7 +278,7 @@ fn check(spec: &PhoenixAppSpec, faults: &mut Faults) {
             ),
         );
     }
-    if spec.clustering.mode == ClusteringMode::Dns {
+    if spec.clustering.mode.connects() {
         let taken = |port: i32| port == 4369 || (ports.min..=ports.max).contains(&port);
         if taken(spec.port) {
             faults.add("spec.port", "is used by Erlang distribution; choose another number");

@@ -11,9 +11,17 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{Effective, Settings};
-use crate::api::{ClusteringMode, Isolation, RevisionName, SecretSource, ValidatedApp, labels, names};
+use crate::api::{
+    ClusteringMode, IpFamily, Isolation, RevisionName, SecretSource, ValidatedApp, labels, names,
+};
 
 const ERL_ZFLAGS: &str = "ERL_ZFLAGS";
+
+/// What the emulator reads flags from, beside its command line.
+const EMULATOR_FLAGS: [&str; 3] = ["ERL_AFLAGS", "ERL_FLAGS", ERL_ZFLAGS];
+
+/// The flag that chooses what distribution runs over.
+const PROTO_DIST: &str = "-proto_dist";
 
 /// Where the user's own cookie stands when the one of a revision is made of it.
 const USERS_COOKIE: &str = "PHOENIX_COOKIE";
@@ -28,6 +36,7 @@ pub(super) struct Facts {
     /// Id of the Erlang cluster: value of the cluster label.
     pub cluster: String,
     isolated: bool,
+    cluster_domain: String,
     headless: String,
     headless_fqdn: String,
     cluster_selector: String,
@@ -46,6 +55,7 @@ impl Facts {
         Self {
             revision: revision.clone(),
             isolated,
+            cluster_domain: settings.cluster_domain.clone(),
             headless: names::headless_service(&app.name, of),
             headless_fqdn: names::headless_fqdn(&app.name, of, &app.namespace, &settings.cluster_domain),
             // the app too: two apps of one spec have revisions of one name
@@ -136,6 +146,8 @@ fn names_of_strong(app: &ValidatedApp, isolated: bool) -> Vec<&'static str> {
         ("RELEASE_COOKIE", isolated || spec.secrets.cookie.is_some()),
         ("PHX_HOST", !app.hosts.is_empty()),
         ("DNS_CLUSTER_QUERY", spec.clustering.mode == ClusteringMode::Dns),
+        // libcluster asks kubernetes.default.svc.<domain>
+        ("CLUSTER_DOMAIN", spec.clustering.mode == ClusteringMode::KubernetesApi),
         ("PHOENIX_HEADLESS_SERVICE", true),
         ("PHOENIX_HEADLESS_FQDN", true),
         ("PHOENIX_CLUSTER_SELECTOR", true),
@@ -155,7 +167,10 @@ fn strong_value(name: &'static str, app: &ValidatedApp, facts: &Facts) -> Option
         "RELEASE_DISTRIBUTION" => value(name, "name"),
         // without clustering the node keeps a name of its own, so that rpc and remote work inside the pod
         "RELEASE_NODE" => match spec.clustering.mode {
-            ClusteringMode::Dns => value(name, format!("{}@$(POD_IP)", app.node_basename)),
+            // an IPv6 address stands there without brackets
+            ClusteringMode::Dns | ClusteringMode::KubernetesApi => {
+                value(name, format!("{}@$(POD_IP)", app.node_basename))
+            }
             ClusteringMode::Disabled => value(name, format!("{}@127.0.0.1", app.node_basename)),
         },
         "PORT" => value(name, spec.port.to_string()),
@@ -168,6 +183,7 @@ fn strong_value(name: &'static str, app: &ValidatedApp, facts: &Facts) -> Option
         "RELEASE_COOKIE" => secret(name, spec.secrets.cookie.as_ref()?),
         "PHX_HOST" => value(name, app.hosts.first()?.clone()),
         "DNS_CLUSTER_QUERY" | "PHOENIX_HEADLESS_FQDN" => value(name, facts.headless_fqdn.clone()),
+        "CLUSTER_DOMAIN" => value(name, facts.cluster_domain.clone()),
         "PHOENIX_HEADLESS_SERVICE" => value(name, facts.headless.clone()),
         "PHOENIX_CLUSTER_SELECTOR" => value(name, facts.cluster_selector.clone()),
         "PHOENIX_REVISION" => value(name, facts.revision.to_string()),
@@ -190,12 +206,30 @@ fn zflags(app: &ValidatedApp, resources: Option<&ResourceRequirements>, distribu
     if distribution {
         let ports = app.spec.clustering.distribution_ports;
         flags.push(format!("-kernel inet_dist_listen_min {} inet_dist_listen_max {}", ports.min, ports.max));
+        if over_ipv6(app) {
+            flags.push(format!("{PROTO_DIST} inet6_tcp"));
+        }
     }
     let limits = resources.and_then(|resources| resources.limits.as_ref());
     if limits.is_some_and(|limits| limits.contains_key("cpu")) {
         flags.push("+sbwt none +sbwtdcpu none +sbwtdio none".to_owned());
     }
     flags.join(" ")
+}
+
+/// Whether the emulator has to be told to use IPv6. Only once: OTP falls back to IPv4 when the flag is given twice, so
+/// what the user says about it in a literal of `spec.env` stands alone.
+fn over_ipv6(app: &ValidatedApp) -> bool {
+    let clustering = &app.spec.clustering;
+    let told = app.spec.env.iter().any(|entry| {
+        EMULATOR_FLAGS.contains(&entry.name.as_str())
+            && entry
+                .value
+                .as_deref()
+                .is_some_and(|flags| flags.split_whitespace().any(|flag| flag == PROTO_DIST))
+    });
+    // alone, a node is named by 127.0.0.1, which every pod has
+    clustering.mode.connects() && clustering.ip_family == Some(IpFamily::IPv6) && !told
 }
 
 /// Injected entries, each replaced by the user's of the same name, then the rest of the user's. Of several layers the

@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 
 use super::{Revision, metadata, unless_empty};
-use crate::api::{ClusteringMode, Expose, ExtraPort, RevisionName, ValidatedApp, labels, names};
+use crate::api::{Expose, ExtraPort, RevisionName, ValidatedApp, labels, names};
 
 /// The port of epmd, Erlang's port mapper.
 pub(super) const EPMD: i32 = 4369;
@@ -73,7 +73,7 @@ pub fn headless_service(app: &ValidatedApp, isolated: Option<&Revision>) -> Serv
     let clustering =
         isolated.map_or_else(|| app.spec.clustering.clone(), |revision| revision.canonical.clustering());
     let distribution = clustering.distribution_ports;
-    let connected = clustering.mode == ClusteringMode::Dns;
+    let connected = clustering.mode.connects();
     let nodes = std::iter::once(("epmd".to_owned(), EPMD))
         .chain((distribution.min..=distribution.max).map(|port| (format!("dist-{port}"), port)))
         .map(|(name, port)| ServicePort {
@@ -90,6 +90,7 @@ pub fn headless_service(app: &ValidatedApp, isolated: Option<&Revision>) -> Serv
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
             ip_family_policy: Some("SingleStack".to_owned()),
+            ip_families: clustering.ip_family.map(|family| vec![family.as_str().to_owned()]),
             publish_not_ready_addresses: Some(true),
             selector: Some(labels::select_cluster(&app.name, &cluster)),
             ports: Some(nodes.filter(|_| connected).chain(extra(app, Expose::Peers)).collect()),

@@ -377,11 +377,14 @@ fn upkeep(d: &mut Draft, revisions: &[&Rev]) {
     let may_start = |revision: &Rev| {
         revisions.contains(&revision) && world.revisions.contains_key(revision) || world.asked(revision) > 0
     };
+    let has_nodes = |revision: &Rev| may_start(revision) || world.pod_objects(revision) > 0;
     for child in &world.upkeep {
         let needed = match child {
             Upkeep::Defaults(revision) => may_start(revision),
             // Nodes find each other until the last has drained.
-            Upkeep::HeadlessService(Some(revision)) => may_start(revision) || world.pod_objects(revision) > 0,
+            Upkeep::HeadlessService(Some(revision)) => has_nodes(revision),
+            Upkeep::PeersBinding(revisions) => revisions.iter().any(has_nodes),
+            Upkeep::NoPeersBinding(revisions) => !revisions.iter().any(has_nodes),
             _ => true,
         };
         let write = Write::Upkeep(child.clone());

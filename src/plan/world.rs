@@ -129,6 +129,8 @@ pub struct DeploymentObs {
     pub terminating: bool,
     /// A field of ours differs from what it should be (the replica count aside).
     pub drifted: bool,
+    /// When its pods were last to be restarted, as its template says.
+    pub restarted_at: Option<Timestamp>,
 }
 
 /// Pods of one revision.
@@ -225,6 +227,10 @@ pub enum Upkeep {
     ServiceAccount,
     /// A headless Service: of the cluster that revisions share, or of that of one revision.
     HeadlessService(Option<Rev>),
+    /// What lets the nodes of these revisions list their peers at the API server.
+    PeersBinding(BTreeSet<Rev>),
+    /// The same is there; not wanted unless one of these revisions has pods, or is to have some.
+    NoPeersBinding(BTreeSet<Rev>),
     /// No stored revision shares a cluster any more, so its headless Service is not wanted.
     NoHeadlessService,
     /// The disruption budget.

@@ -249,6 +249,14 @@ fn probes_take_at_least_a_second() {
 }
 
 #[test]
+fn ways_to_cluster_and_to_stop() {
+    accepted("{image: x, clustering: {mode: KubernetesAPI, isolation: PerRevision, ipFamily: IPv6}}");
+    accepted("{image: x, shutdown: {method: SignalVM}}");
+    refused("{image: x, port: 4370, clustering: {mode: KubernetesAPI}}", "port must not be 4369");
+    refused("{image: x, shutdown: {method: SignalVM, grace: 10s}}", "shutdown.grace must be longer");
+}
+
+#[test]
 fn root_is_refused_under_restricted() {
     refused("{image: x, security: {runAsUser: 0}}", "security.runAsUser must not be 0");
     accepted("{image: x, security: {profile: Baseline, runAsUser: 0}}");

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{EnvVar, PodTemplateSpec, Service};
 use super::rendered;
 use crate::{
     api::{Isolation, ValidatedApp, labels},
-    build::{Children, Revision, children, headless_service},
+    build::{Children, PeersRole, Revision, Settings, children, headless_service, peers_binding},
 };
 
 const ISOLATED: &str = "clustering: {isolation: PerRevision}";
@@ -40,7 +40,8 @@ fn expanded(env: &[EnvVar], from: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 fn headless(app: &ValidatedApp, revision: &Revision) -> Service {
-    let Children { headless_service, .. } = children(app, revision, &mut |bytes| bytes.fill(7));
+    let Children { headless_service, .. } =
+        children(app, revision, &Settings::default(), &mut |bytes| bytes.fill(7));
     headless_service
 }
 
@@ -172,4 +173,104 @@ fn an_isolated_service_keeps_the_ports_of_its_revision() {
     assert_eq!(ports(&headless_service(&app, Some(&new))).len(), 11);
     let (_, alone) = rendered("{image: x:3, clustering: {isolation: PerRevision, mode: Disabled}}");
     assert!(ports(&headless_service(&app, Some(&alone))).is_empty());
+}
+
+const BY_API: &str = "clustering: {mode: KubernetesAPI}";
+
+#[test]
+fn nodes_that_ask_the_api_server_have_a_token_and_migrations_have_none() {
+    for (mode, token) in [("DNS", false), ("KubernetesAPI", true), ("Disabled", false)] {
+        let (_, revision) = rendered(&format!("{{image: x, {DATABASE}, clustering: {{mode: {mode}}}}}"));
+        let mounts =
+            |template: &PodTemplateSpec| template.spec.as_ref().unwrap().automount_service_account_token;
+        assert_eq!(mounts(&revision.pod_template), Some(token), "{mode}");
+        assert_eq!(mounts(revision.job_template.as_ref().unwrap()), Some(false), "{mode}");
+    }
+}
+
+#[test]
+fn nodes_that_ask_the_api_server_are_told_what_to_ask_for() {
+    let (app, revision) = rendered(&format!("{{image: x, {BY_API}}}"));
+    let env = env(&revision.pod_template);
+    for (variable, expected) in [
+        ("PHOENIX_CLUSTER_SELECTOR", "phoenix-operator.dev/app=shop,phoenix-operator.dev/cluster=shop"),
+        ("CLUSTER_DOMAIN", "cluster.local"),
+        ("RELEASE_NODE", "shop@$(POD_IP)"),
+    ] {
+        assert_eq!(value(&env, variable).as_deref(), Some(expected), "{variable}");
+    }
+    assert_eq!(position(&env, "DNS_CLUSTER_QUERY"), None, "one way is enough");
+    let container = &revision.pod_template.spec.as_ref().unwrap().containers[0];
+    assert!(container.ports.iter().flatten().any(|port| port.container_port == 4369));
+    // by default it lists Endpoints, which bear the labels of their Service
+    let service = headless(&app, &revision);
+    assert_eq!(service.metadata.labels.unwrap()[labels::CLUSTER], "shop");
+    assert_eq!(service.spec.unwrap().ports.unwrap().len(), 11);
+}
+
+#[test]
+fn the_binding_names_every_identity_that_asks_and_no_other() {
+    let (app, own) = rendered(&format!("{{image: x:1, {BY_API}}}"));
+    let (_, named) = rendered(&format!("{{image: x:2, {BY_API}, serviceAccountName: theirs}}"));
+    let (_, by_dns) = rendered("{image: x:3, serviceAccountName: other}");
+    let settings = Settings::default();
+    assert_eq!(peers_binding(&app, [&by_dns], &settings), None);
+    let binding = peers_binding(&app, [&named, &by_dns, &own, &own], &settings).unwrap();
+    assert_eq!(binding.metadata.name.as_deref(), Some("shop-peers"));
+    let subjects = binding.subjects.unwrap();
+    let names: Vec<_> =
+        subjects.iter().map(|subject| (subject.kind.as_str(), subject.name.as_str())).collect();
+    assert_eq!(names, [("ServiceAccount", "shop"), ("ServiceAccount", "theirs")]);
+    assert!(subjects.iter().all(|subject| subject.namespace.as_deref() == Some("prod")));
+    assert_eq!(
+        (binding.role_ref.kind.as_str(), binding.role_ref.name.as_str()),
+        ("ClusterRole", "phoenix-operator-peers")
+    );
+}
+
+#[test]
+fn the_role_is_the_installations() {
+    for (text, kind, name) in [("ClusterRole/a-peers", "ClusterRole", "a-peers"), ("Role/b", "Role", "b")] {
+        let role: PeersRole = text.parse().unwrap();
+        assert_eq!((role.kind(), role.name()), (kind, name));
+        let (app, revision) = rendered(&format!("{{image: x, {BY_API}}}"));
+        let settings = Settings { peers_role: role, ..Settings::default() };
+        let role_ref = peers_binding(&app, [&revision], &settings).unwrap().role_ref;
+        assert_eq!((role_ref.kind.as_str(), role_ref.name.as_str()), (kind, name));
+    }
+    for bad in ["", "a", "Role/", "role/a", "RoleBinding/a"] {
+        let error = bad.parse::<PeersRole>().unwrap_err().to_string();
+        assert!(error.contains("ClusterRole/<name>"), "{error}");
+    }
+}
+
+#[test]
+fn the_address_family_is_said_once() {
+    let ipv6 = "clustering: {ipFamily: IPv6}";
+    for (rest, times) in [
+        (ipv6, 1),
+        ("clustering: {ipFamily: IPv4}", 0),
+        ("port: 4000", 0),
+        // what the user says about it stands alone, wherever the emulator reads it
+        (&format!("{ipv6}, env: [{{name: ERL_ZFLAGS, value: -proto_dist inet6_tls}}]"), 1),
+        (&format!("{ipv6}, env: [{{name: ERL_AFLAGS, value: -proto_dist inet6_tcp}}]"), 1),
+        (&format!("{ipv6}, env: [{{name: ERL_FLAGS, value: '+S 2 -proto_dist inet6_tcp'}}]"), 1),
+        (&format!("{ipv6}, env: [{{name: ERL_ZFLAGS, value: +Q 9}}]"), 1),
+        // alone, a node is named by 127.0.0.1
+        ("clustering: {ipFamily: IPv6, mode: Disabled}", 0),
+    ] {
+        let (_, revision) = rendered(&format!("{{image: x, {rest}}}"));
+        let env = env(&revision.pod_template);
+        let said = ["ERL_AFLAGS", "ERL_FLAGS", "ERL_ZFLAGS"].iter().filter_map(|name| value(&env, name));
+        let count: usize = said.map(|flags| flags.matches("-proto_dist").count()).sum();
+        assert_eq!(count, times, "{rest}");
+    }
+    let (app, revision) = rendered(&format!("{{image: x, {DATABASE}, {ipv6}}}"));
+    let pod = env(&revision.pod_template);
+    assert!(value(&pod, "ERL_ZFLAGS").unwrap().ends_with("-proto_dist inet6_tcp"));
+    assert_eq!(value(&pod, "RELEASE_NODE").as_deref(), Some("shop@$(POD_IP)"), "without brackets");
+    assert_eq!(value(&env(revision.job_template.as_ref().unwrap()), "ERL_ZFLAGS"), None);
+    let families = |app: &ValidatedApp| headless_service(app, None).spec.unwrap().ip_families;
+    assert_eq!(families(&app), Some(vec!["IPv6".to_owned()]));
+    assert_eq!(families(&rendered("image: x").0), None, "the cluster's own");
 }

@@ -106,7 +106,7 @@ fn what_is_not_set_is_not_injected() {
 #[test]
 fn the_cluster_domain_is_a_setting() {
     let (app, revision) = rendered("image: x");
-    let settings = Settings { cluster_domain: "k8s.example.org".to_owned() };
+    let settings = Settings { cluster_domain: "k8s.example.org".to_owned(), ..Settings::default() };
     let env = env(&render(&app, &revision.name, &settings).pod_template);
     assert_eq!(value(&env, "DNS_CLUSTER_QUERY").unwrap(), "shop-headless.prod.svc.k8s.example.org");
 }

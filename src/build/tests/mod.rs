@@ -5,6 +5,7 @@ mod cluster;
 mod env;
 mod purity;
 mod revision;
+mod shutdown;
 
 use crate::{
     api::{RevisionName, ValidatedApp, testing::app},

@@ -12,7 +12,7 @@ use k8s_openapi::{
         batch::v1::Job,
         core::v1::{ConfigMap, Service},
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use serde_json::{Map, Value, json};
 
@@ -20,7 +20,7 @@ use super::{
     cache::AppKey,
     drift::{Persisting, Which, marked},
     errors::{CallError, Verdict},
-    observe::{is_migration, restarted_at, service_selector},
+    observe::{is_migration, restart, service_selector},
     snapshot::Snapshot,
     writer::{Child, Writer},
 };
@@ -73,6 +73,8 @@ pub struct Applier<'a> {
     pub snapshot: &'a Snapshot,
     /// Stored revisions.
     pub stored: &'a BTreeMap<RevisionName, Revision>,
+    /// When restarts were asked for, by revision, as the status has it.
+    pub restarts: &'a BTreeMap<String, Time>,
     /// Facts about the cluster.
     pub settings: &'a Settings,
 }
@@ -121,14 +123,16 @@ impl Applier<'_> {
                 self.apply(&service, version, applied).await
             }
             Write::CreateDeployment { revision, replicas } => {
+                let restarted = restart(self.asked(revision), None);
                 let revision = self.revision(revision)?;
-                self.create(&build::deployment(self.app, revision, *replicas, None)).await
+                self.create(&build::deployment(self.app, revision, *replicas, restarted.as_deref())).await
             }
             Write::ApplyDeployment { revision, replicas, version } => {
+                let asked = self.asked(revision);
                 let revision = self.revision(revision)?;
                 let name = names::deployment(&self.app.name, &revision.name);
                 let seen = self.snapshot.find(&self.snapshot.deployments, &name);
-                let restarted = seen.and_then(|seen| restarted_at(seen));
+                let restarted = restart(asked, seen.map(|seen| &**seen));
                 let desired = build::deployment(self.app, revision, *replicas, restarted.as_deref());
                 self.apply(&desired, version, applied).await
             }
@@ -287,6 +291,11 @@ impl Applier<'_> {
             tracing::debug!(app = %self.key, %error, "a deletion did not take place");
         }
         Ok(result?)
+    }
+
+    /// When a restart of a revision's pods was last asked for.
+    fn asked(&self, revision: &str) -> Option<Timestamp> {
+        self.restarts.get(revision).map(|time| time.0)
     }
 
     fn revision(&self, name: &str) -> Result<&Revision, Halt> {

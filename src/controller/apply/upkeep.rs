@@ -1,6 +1,6 @@
 //! Making, repairing and removing the children whose repair can harm nothing.
 
-use k8s_openapi::api::{core::v1::Service, policy::v1::PodDisruptionBudget};
+use k8s_openapi::api::{core::v1::Service, policy::v1::PodDisruptionBudget, rbac::v1::RoleBinding};
 
 use super::{Applied, Applier, Halt, marked, service_selector};
 use crate::{
@@ -28,6 +28,12 @@ impl Applier<'_> {
                 let Some(service) = snapshot.find(&snapshot.services, &name) else { return Ok(()) };
                 self.delete::<Service>(&service.metadata).await
             }
+            Upkeep::PeersBinding(_) => self.peers_binding(applied).await,
+            Upkeep::NoPeersBinding(_) => {
+                let name = names::peers_binding(&self.app.name);
+                let Some(binding) = snapshot.find(&snapshot.role_bindings, &name) else { return Ok(()) };
+                self.delete::<RoleBinding>(&binding.metadata).await
+            }
             Upkeep::PodDisruptionBudget => {
                 let selected = self.selected();
                 match build::pod_disruption_budget(self.app, &service_selector(&selected)) {
@@ -50,6 +56,23 @@ impl Applier<'_> {
     async fn headless_service(&self, isolated: Option<&Revision>, applied: &mut Applied) -> Result<(), Halt> {
         let service = marked(build::headless_service(self.app, isolated));
         self.ensure(&self.snapshot.services, &service, applied).await
+    }
+
+    /// A binding never changes the role that it names: one of another name, after the operator was installed in another
+    /// way, is replaced.
+    async fn peers_binding(&self, applied: &mut Applied) -> Result<(), Halt> {
+        let bindings = &self.snapshot.role_bindings;
+        let Some(wanted) = build::peers_binding(self.app, self.stored.values(), self.settings) else {
+            return Ok(());
+        };
+        let seen = self.snapshot.find(bindings, &names::peers_binding(&self.app.name));
+        match seen.filter(|seen| seen.role_ref != wanted.role_ref) {
+            Some(seen) => {
+                self.delete::<RoleBinding>(&seen.metadata).await?;
+                self.create(&wanted).await
+            }
+            None => self.ensure(bindings, &wanted, applied).await,
+        }
     }
 
     /// What the active Service selects at present.

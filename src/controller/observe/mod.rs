@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::{Outcome, RevisionName, ValidatedApp, labels, names},
-    build::{self, Revision},
+    build::{self, Revision, Settings},
     plan::{DeploymentObs, PodsObs, Rev, RevisionObs, SECRET_REGENERATED, Selector, ServiceObs, World},
 };
 
@@ -88,6 +88,7 @@ pub fn compare(
     snapshot: &Snapshot,
     app: &ValidatedApp,
     stored: &BTreeMap<RevisionName, Revision>,
+    settings: &Settings,
     drifts: &mut Drifts,
 ) {
     if let (Some(service), Some(seen)) = (&mut world.service, snapshot.active_service()) {
@@ -102,13 +103,22 @@ pub fn compare(
         let desired = build::deployment(app, revision, deployment.replicas, restarted.as_deref());
         deployment.drifted = drifts.differs(&desired, seen);
     }
-    world.upkeep = upkeep::upkeep(world, snapshot, app, stored, drifts);
+    world.upkeep = upkeep::upkeep(world, snapshot, app, stored, settings, drifts);
 }
 
 /// When a restart was last asked for through the operator; part of every later apply.
 pub fn restarted_at(deployment: &Deployment) -> Option<String> {
     let template = deployment.spec.as_ref()?.template.metadata.as_ref()?;
     template.annotations.as_ref()?.get(labels::RESTARTED_AT).cloned()
+}
+
+/// When the pods of a Deployment are to be restarted: the later of what was `asked` and what its template says already.
+/// The latter stays as it is written, so that no other form of the same instant restarts anything.
+pub fn restart(asked: Option<Timestamp>, deployment: Option<&Deployment>) -> Option<String> {
+    let noted = deployment.and_then(restarted_at);
+    let Some(asked) = asked else { return noted };
+    let stands = |noted: &String| noted.parse::<Timestamp>().is_ok_and(|noted| noted >= asked);
+    Some(noted.filter(stands).unwrap_or_else(|| asked.to_string()))
 }
 
 /// The planner's word for a selector, as the builders want it. A revision's name that is none selects all.
@@ -167,6 +177,7 @@ fn deployments(snapshot: &Snapshot) -> BTreeMap<Rev, DeploymentObs> {
             available: count(status.and_then(|status| status.available_replicas)),
             terminating: snapshot.leaving(meta),
             drifted: false,
+            restarted_at: restarted_at(object).and_then(|text| text.parse().ok()),
         };
         deployments.insert(name.to_string(), observed);
     }

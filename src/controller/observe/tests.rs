@@ -47,6 +47,7 @@ fn shop() -> Snapshot {
         jobs: Vec::new(),
         config_maps: Vec::new(),
         service_accounts: Vec::new(),
+        role_bindings: Vec::new(),
         budgets: Vec::new(),
         going: BTreeSet::new(),
         since: None,
@@ -288,7 +289,7 @@ fn what_is_missing_or_differs_is_upkeep() {
     let valid = ValidatedApp::try_from(&*shop.app).unwrap();
     let (stored, _) = shop.stored();
     let mut world = observe(&shop, &stored).world;
-    compare(&mut world, &shop, &valid, &stored, &mut Drifts::default());
+    compare(&mut world, &shop, &valid, &stored, &Settings::default(), &mut Drifts::default());
     let wanted = [
         Upkeep::ServiceAccount,
         Upkeep::HeadlessService(None),
@@ -298,6 +299,61 @@ fn what_is_missing_or_differs_is_upkeep() {
     assert_eq!(world.upkeep, wanted.into());
     assert!(!world.deployments[REV].drifted);
     assert!(world.service.unwrap().drifted, "it bears no mark of what was applied");
+}
+
+#[test]
+fn a_binding_is_wanted_by_revisions_whose_nodes_ask_the_api_server() {
+    let mut shop = shop();
+    let revisions = BTreeSet::from([REV.to_owned()]);
+    let settings = Settings::default();
+    let (app, stored) = stored_as(&mut shop, "{image: shop:1, clustering: {mode: KubernetesAPI}}");
+    let binds = |upkeep: BTreeSet<Upkeep>| {
+        let of_peers = |child: &Upkeep| matches!(child, Upkeep::PeersBinding(_) | Upkeep::NoPeersBinding(_));
+        upkeep.into_iter().filter(of_peers).collect::<Vec<_>>()
+    };
+    assert_eq!(binds(upkeep_of(&shop, &app, &stored)), [Upkeep::PeersBinding(revisions.clone())]);
+    let binding = build::peers_binding(&app, stored.values(), &settings).unwrap();
+    shop.role_bindings = vec![Arc::new(binding.clone())];
+    // whether it is wanted is for the planner to say
+    assert_eq!(binds(upkeep_of(&shop, &app, &stored)), [Upkeep::NoPeersBinding(revisions.clone())]);
+    let mut stray = binding;
+    let twice = stray.subjects.iter().flatten().chain(stray.subjects.iter().flatten()).cloned().collect();
+    stray.subjects = Some(twice);
+    shop.role_bindings = vec![Arc::new(stray)];
+    let both = [Upkeep::PeersBinding(revisions.clone()), Upkeep::NoPeersBinding(revisions)];
+    assert_eq!(binds(upkeep_of(&shop, &app, &stored)), both);
+    let (app, stored) = stored_as(&mut shop, "{image: shop:2}");
+    assert_eq!(binds(upkeep_of(&shop, &app, &stored)), [Upkeep::NoPeersBinding(BTreeSet::new())]);
+}
+
+#[test]
+fn the_later_restart_counts_and_is_written_as_it_was() {
+    let mut shop = shop();
+    let mut pods = (*shop.deployments[0]).clone();
+    assert_eq!(see(&shop).world.deployments[REV].restarted_at, None);
+    assert_eq!(restart(None, Some(&pods)), None);
+    let annotate = |pods: &mut Deployment, text: &str| {
+        let metadata = pods.spec.as_mut().unwrap().template.metadata.get_or_insert_default();
+        metadata.annotations.get_or_insert_default().insert(labels::RESTARTED_AT.to_owned(), text.to_owned());
+    };
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let noted = "2026-01-01T12:00:00.000Z";
+    annotate(&mut pods, noted);
+    for (asked, expected) in [
+        (None, noted),
+        (Some(at("2026-01-01T11:00:00Z")), noted),
+        (Some(at("2026-01-01T12:00:00Z")), noted),
+        (Some(at("2026-01-01T12:00:01Z")), "2026-01-01T12:00:01Z"),
+    ] {
+        assert_eq!(restart(asked, Some(&pods)).as_deref(), Some(expected), "{asked:?}");
+    }
+    assert_eq!(restart(Some(at(noted)), None).as_deref(), Some("2026-01-01T12:00:00Z"));
+    shop.deployments = vec![Arc::new(pods.clone())];
+    assert_eq!(see(&shop).world.deployments[REV].restarted_at, Some(at(noted)));
+    annotate(&mut pods, "yesterday");
+    assert_eq!(restart(Some(at(noted)), Some(&pods)).as_deref(), Some("2026-01-01T12:00:00Z"));
+    shop.deployments = vec![Arc::new(pods)];
+    assert_eq!(see(&shop).world.deployments[REV].restarted_at, None);
 }
 
 /// The app with more in its spec, and its first revision, stored.
@@ -316,7 +372,7 @@ fn upkeep_of(
     stored: &BTreeMap<RevisionName, Revision>,
 ) -> BTreeSet<Upkeep> {
     let mut world = observe(shop, stored).world;
-    compare(&mut world, shop, app, stored, &mut Drifts::default());
+    compare(&mut world, shop, app, stored, &Settings::default(), &mut Drifts::default());
     world.upkeep
 }
 
@@ -354,7 +410,7 @@ fn a_restart_by_kubectl_is_no_drift_and_another_image_is() {
     let (stored, _) = shop.stored();
     let drifted = |shop: &Snapshot| {
         let mut world = observe(shop, &stored).world;
-        compare(&mut world, shop, &valid, &stored, &mut Drifts::default());
+        compare(&mut world, shop, &valid, &stored, &Settings::default(), &mut Drifts::default());
         world.deployments[REV].drifted
     };
     let mut pods = (*shop.deployments[0]).clone();

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Drifts, Snapshot, marked, service_selector};
 use crate::{
     api::{RevisionName, ValidatedApp, names},
-    build::{self, Revision},
-    plan::{Upkeep, World},
+    build::{self, Revision, Settings},
+    plan::{Rev, Upkeep, World},
 };
 
 /// What an apply would make or put right, or what is there and not wanted any more.
@@ -15,6 +15,7 @@ pub(super) fn upkeep(
     snapshot: &Snapshot,
     app: &ValidatedApp,
     stored: &BTreeMap<RevisionName, Revision>,
+    settings: &Settings,
     drifts: &mut Drifts,
 ) -> BTreeSet<Upkeep> {
     let mut upkeep = BTreeSet::new();
@@ -25,6 +26,7 @@ pub(super) fn upkeep(
         upkeep.insert(Upkeep::ServiceAccount);
     }
     upkeep.extend(headless_services(world, snapshot, app, stored, drifts));
+    upkeep.extend(peers_binding(snapshot, app, stored, settings, drifts));
     // It selects what the active Service selects, and so comes after it.
     let selected = world.service.as_ref().map(|service| service_selector(&service.selector));
     match selected.map(|selector| build::pod_disruption_budget(app, &selector)) {
@@ -79,6 +81,28 @@ fn headless_services(
         if revision.isolated().is_some() && wanting(Some(revision)) {
             upkeep.insert(Upkeep::HeadlessService(Some(name.to_string())));
         }
+    }
+    upkeep
+}
+
+/// One for all revisions whose nodes ask the API server. The planner knows whether one of them has or is to have pods.
+fn peers_binding(
+    snapshot: &Snapshot,
+    app: &ValidatedApp,
+    stored: &BTreeMap<RevisionName, Revision>,
+    settings: &Settings,
+    drifts: &mut Drifts,
+) -> BTreeSet<Upkeep> {
+    let mut upkeep = BTreeSet::new();
+    let asking = || stored.iter().filter(|(_, revision)| revision.lists_peers());
+    let names: BTreeSet<Rev> = asking().map(|(name, _)| name.to_string()).collect();
+    let wanted = build::peers_binding(app, asking().map(|(_, revision)| revision), settings);
+    if wanted.is_some_and(|wanted| drifts.wanting(snapshot, &snapshot.role_bindings, &wanted)) {
+        upkeep.insert(Upkeep::PeersBinding(names.clone()));
+    }
+    let there = snapshot.find(&snapshot.role_bindings, &names::peers_binding(&app.name));
+    if there.is_some_and(|binding| !snapshot.leaving(&binding.metadata)) {
+        upkeep.insert(Upkeep::NoPeersBinding(names));
     }
     upkeep
 }

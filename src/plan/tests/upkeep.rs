@@ -56,6 +56,23 @@ fn a_deployment_is_deleted_when_its_last_pod_is_gone() {
 }
 
 #[test]
+fn nodes_may_list_their_peers_as_long_as_there_are_some() {
+    let asking = |revisions: &[&str]| revisions.iter().map(|name| (*name).to_owned()).collect();
+    for (revisions, pods_of_v0, wanted) in
+        [(&["v0", "v1"][..], 0, true), (&["v0"][..], 0, false), (&["v0"][..], 1, true), (&[][..], 0, false)]
+    {
+        let mut scene = Scene::stable();
+        scene.store("v0", |_| {});
+        scene.run("v0", 0, 0);
+        scene.world.pods.insert("v0".to_owned(), PodsObs { total: pods_of_v0, ..PodsObs::default() });
+        let (bind, unbind) =
+            (Upkeep::PeersBinding(asking(revisions)), Upkeep::NoPeersBinding(asking(revisions)));
+        scene.world.upkeep = [bind.clone(), unbind.clone()].into();
+        assert_eq!(upkeep(&mut scene), [if wanted { bind } else { unbind }], "{revisions:?} {pods_of_v0}");
+    }
+}
+
+#[test]
 fn what_is_not_wanted_any_more_goes() {
     let mut scene = Scene::stable();
     scene.world.upkeep = [Upkeep::NoHeadlessService, Upkeep::HeadlessService(None)].into();
