@@ -77,7 +77,8 @@ pub(super) fn of_job(app: &ValidatedApp, facts: &Facts) -> Vec<EnvVar> {
     let cookies = [USERS_COOKIE, "RELEASE_COOKIE"];
     injected.retain(|entry| {
         let name = entry.name.as_str();
-        !NOT_IN_A_JOB.contains(&name) && !(facts.isolated && cookies.contains(&name))
+        let of_its_cluster = facts.isolated && cookies.contains(&name);
+        !NOT_IN_A_JOB.contains(&name) && !of_its_cluster
     });
     injected.insert(3, value("RELEASE_DISTRIBUTION", "none"));
     // beats the weak default that tells the app's pods to leave migrations to the Job

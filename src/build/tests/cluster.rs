@@ -211,11 +211,11 @@ fn nodes_that_ask_the_api_server_are_told_what_to_ask_for() {
 #[test]
 fn the_binding_names_every_identity_that_asks_and_no_other() {
     let (app, own) = rendered(&format!("{{image: x:1, {BY_API}}}"));
-    let (_, named) = rendered(&format!("{{image: x:2, {BY_API}, serviceAccountName: theirs}}"));
+    let (_, of_theirs) = rendered(&format!("{{image: x:2, {BY_API}, serviceAccountName: theirs}}"));
     let (_, by_dns) = rendered("{image: x:3, serviceAccountName: other}");
     let settings = Settings::default();
     assert_eq!(peers_binding(&app, [&by_dns], &settings), None);
-    let binding = peers_binding(&app, [&named, &by_dns, &own, &own], &settings).unwrap();
+    let binding = peers_binding(&app, [&of_theirs, &by_dns, &own, &own], &settings).unwrap();
     assert_eq!(binding.metadata.name.as_deref(), Some("shop-peers"));
     let subjects = binding.subjects.unwrap();
     let names: Vec<_> =
