@@ -4,4 +4,5 @@ mod model;
 mod rules;
 mod scene;
 mod simulate;
+mod upkeep;
 mod walk;
