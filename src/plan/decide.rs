@@ -337,7 +337,7 @@ fn upkeep(d: &mut Draft, revisions: &[&Rev]) {
         let needed = match child {
             Upkeep::Defaults(revision) => may_start(revision),
             // Nodes find each other until the last has drained.
-            Upkeep::HeadlessService(Some(revision)) => has_nodes(revision),
+            Upkeep::NewHeadlessService(revision) => has_nodes(revision),
             Upkeep::PeersBinding(revisions) => revisions.iter().any(has_nodes),
             Upkeep::NoPeersBinding(revisions) => !revisions.iter().any(has_nodes),
             _ => true,

@@ -16,12 +16,9 @@ impl Applier<'_> {
             Upkeep::ServiceAccount => {
                 self.ensure(&snapshot.service_accounts, &build::service_account(self.app), applied).await
             }
-            Upkeep::HeadlessService(revision) => {
-                let isolated = match revision {
-                    Some(revision) => self.revision(revision)?.isolated(),
-                    None => None,
-                };
-                self.headless_service(isolated, applied).await
+            Upkeep::HeadlessService(None) => self.headless_service(None, applied).await,
+            Upkeep::HeadlessService(Some(revision)) | Upkeep::NewHeadlessService(revision) => {
+                self.headless_service(self.revision(revision)?.isolated(), applied).await
             }
             Upkeep::NoHeadlessService => {
                 let name = names::headless_service(&self.app.name, None);

@@ -379,13 +379,20 @@ fn upkeep_of(
 #[test]
 fn an_isolated_revision_has_its_headless_service_and_the_shared_one_goes() {
     let mut shop = shop();
-    let own = Upkeep::HeadlessService(Some(REV.to_owned()));
+    let own = Upkeep::NewHeadlessService(REV.to_owned());
     let common = Upkeep::HeadlessService(None);
     let (app, stored) = stored_as(&mut shop, "{image: shop:1, clustering: {isolation: PerRevision}}");
     let upkeep = upkeep_of(&shop, &app, &stored);
     assert!(upkeep.contains(&own) && !upkeep.contains(&common), "{upkeep:?}");
     shop.services.push(Arc::new(marked(build::headless_service(&app, stored.values().next()))));
-    assert!(!upkeep_of(&shop, &app, &stored).contains(&own), "nothing is written at rest");
+    let differs = Upkeep::HeadlessService(Some(REV.to_owned()));
+    let upkeep = upkeep_of(&shop, &app, &stored);
+    assert!(!upkeep.contains(&own) && !upkeep.contains(&differs), "nothing is written at rest: {upkeep:?}");
+    let spec = "{image: shop:1, clustering: {isolation: PerRevision}, extraPorts: [{name: a, port: 1, expose: Peers}]}";
+    let (changed, _) = stored_as(&mut shop, spec);
+    let upkeep = upkeep_of(&shop, &changed, &stored);
+    assert!(upkeep.contains(&differs) && !upkeep.contains(&own), "{upkeep:?}");
+    let (app, stored) = stored_as(&mut shop, "{image: shop:1, clustering: {isolation: PerRevision}}");
 
     // One of the time when revisions shared a cluster.
     shop.services.push(Arc::new(marked(build::headless_service(&app, None))));

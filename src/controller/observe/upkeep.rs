@@ -78,9 +78,15 @@ fn headless_services(
         }
     }
     for (name, revision) in stored {
-        if revision.isolated().is_some() && wanting(Some(revision)) {
-            upkeep.insert(Upkeep::HeadlessService(Some(name.to_string())));
+        if revision.isolated().is_none() || !wanting(Some(revision)) {
+            continue;
         }
+        // One that differs is put right, whoever needs it, or it would differ for ever.
+        let there = snapshot.find(&snapshot.services, &names::headless_service(&app.name, Some(name)));
+        upkeep.insert(match there {
+            Some(_) => Upkeep::HeadlessService(Some(name.to_string())),
+            None => Upkeep::NewHeadlessService(name.to_string()),
+        });
     }
     upkeep
 }
