@@ -12,7 +12,16 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn examples_become_healthy() -> Result<()> {
     let lab = Lab::fake().await?;
-    let cases = e2e::cases![quickstart, with_database, libcluster_dns, singleton, autoscaling];
+    let cases = e2e::cases![
+        quickstart,
+        with_database,
+        libcluster_dns,
+        singleton,
+        autoscaling,
+        blue_green,
+        canary,
+        manual_approval,
+    ];
     let files = std::fs::read_dir(directory())?.count();
     ensure!(files == cases.len(), "{files} examples, {} cases", cases.len());
     fixtures::run(&lab, 2, cases).await?;
@@ -143,5 +152,54 @@ async fn autoscaling(space: Arc<Space>) -> Result<()> {
     let pods = space.kubectl(&["get", "pods", "-l", selector, "-o", "name"], None).await?;
     ensure!(pods.lines().count() == 5, "{selector} selects {pods}");
     println!("scale: {} pods by {selector}", pods.lines().count());
+    Ok(())
+}
+
+async fn next_release(space: &Space, app: &str) -> Result<()> {
+    let patch = json!({"spec": {"image": fixtures::image("v2")}}).to_string();
+    space.kubectl(&["patch", "phoenixapp", app, "--type=merge", "-p", &patch], None).await?;
+    Ok(())
+}
+
+/// The preview is one pod, for two minutes.
+async fn blue_green(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    apply(&space, "blue-green").await?;
+    let first = healthy(&space, "shop", 4).await?;
+    next_release(&space, "shop").await?;
+    let waits = |status: &PhoenixAppStatus| status.message.contains("waits until");
+    let waiting = space.wait_for("shop", 2, "the preview to wait", PATIENCE, waits).await?;
+    ensure!(waiting.stable == first.stable && waiting.phase == Some(Phase::RollingOut), "{waiting:#?}");
+    ensure!(space.record().look(|seen| seen.web_pods("shop").len()) == 5, "not one preview pod");
+    Ok(())
+}
+
+/// One pod of ten has the new release.
+async fn canary(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    apply(&space, "canary").await?;
+    let first = healthy(&space, "market", 10).await?;
+    next_release(&space, "market").await?;
+    let waits = |status: &PhoenixAppStatus| status.message.contains("at 10 %");
+    let waiting = space.wait_for("market", 2, "the canary to wait", PATIENCE, waits).await?;
+    ensure!(waiting.stable == first.stable, "{waiting:#?}");
+    let candidate = waiting.candidate.context("no candidate")?.revision;
+    let split = |seen: &Seen| {
+        let (all, new) = (seen.web_pods("market").len(), seen.ready_pods("market", &candidate).len());
+        ((all, new) == (10, 1)).then_some(())
+    };
+    space.wait("one new pod of ten", PATIENCE, split).await
+}
+
+async fn manual_approval(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    apply(&space, "manual-approval").await?;
+    let first = healthy(&space, "bank", 2).await?;
+    next_release(&space, "bank").await?;
+    let paused = space.wait_phase("bank", 2, Phase::Paused, PATIENCE).await?;
+    let candidate = paused.candidate.context("no candidate")?;
+    space.command("bank", &format!("promote {}/{}", candidate.revision, candidate.attempt)).await?;
+    let approved = space.wait_phase("bank", 2, Phase::Healthy, PATIENCE).await?;
+    ensure!(approved.previous == first.stable, "{approved:#?}");
     Ok(())
 }

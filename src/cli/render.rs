@@ -131,7 +131,16 @@ mod tests {
     use super::{Settings, apps, documents};
     use crate::build::{self, ServiceSelector, drift::drift};
 
-    const EXAMPLES: [&str; 5] = ["quickstart", "with-database", "libcluster-dns", "singleton", "autoscaling"];
+    const EXAMPLES: [&str; 8] = [
+        "quickstart",
+        "with-database",
+        "libcluster-dns",
+        "singleton",
+        "autoscaling",
+        "blue-green",
+        "canary",
+        "manual-approval",
+    ];
 
     fn example(name: &str) -> String {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name).with_extension("yaml");
@@ -167,6 +176,21 @@ mod tests {
     #[test]
     fn autoscaling() {
         insta::assert_snapshot!(rendered("autoscaling"));
+    }
+
+    #[test]
+    fn blue_green() {
+        insta::assert_snapshot!(rendered("blue-green"));
+    }
+
+    #[test]
+    fn canary() {
+        insta::assert_snapshot!(rendered("canary"));
+    }
+
+    #[test]
+    fn manual_approval() {
+        insta::assert_snapshot!(rendered("manual-approval"));
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub fn events(old: &PhoenixAppStatus, new: &PhoenixAppStatus) -> Vec<Event> {
         events
             .push(normal("Command", format!("{:?} {:?}: {}", command.text, command.answer, command.message)));
     }
+    if new.phase == Some(crate::api::Phase::Paused) && old.phase != new.phase {
+        events.push(normal("Paused", new.message.clone()));
+    }
     for kind in ["Stalled", SECRET_REGENERATED] {
         if let (before, Some(now)) = (condition(old, kind), condition(new, kind))
             && before.is_none_or(|before| before.last_transition_time != now.last_transition_time)

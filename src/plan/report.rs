@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Draft;
+use super::world::{Rev, Selector};
 use super::{clock, migration, strategy};
 use crate::api::{Candidate, Outcome, Phase, Verdict};
 
@@ -89,7 +90,13 @@ pub(super) fn report(d: &mut Draft, found: &Found) {
 }
 
 fn count(d: &mut Draft) {
-    let pods: u32 = d.world.deployments.values().map(|deployment| deployment.pods).sum();
+    // What the selector in the status selects, or an autoscaler would take a second colour for load of the first.
+    let selected = |rev: &Rev| match d.world.service.as_ref().map(|service| &service.selector) {
+        Some(Selector::Only(one)) => one == rev,
+        Some(Selector::Wide) | None => true,
+    };
+    let deployments = d.world.deployments.iter().filter(|(rev, _)| selected(rev));
+    let pods: u32 = deployments.map(|(_, deployment)| deployment.pods).sum();
     let serving: u32 = d.world.endpoints.values().sum();
     d.status.replicas = i32::try_from(pods).unwrap_or(i32::MAX);
     d.status.ready_replicas = i32::try_from(serving).unwrap_or(i32::MAX);

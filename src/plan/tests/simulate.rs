@@ -3,8 +3,21 @@
 use proptest::prelude::*;
 
 use super::scene::{Scene, at};
-use crate::api::{Outcome, Phase, StrategyKind};
+use crate::api::{CanaryStep, Outcome, Pause, Phase, StrategyKind};
 use crate::plan::{JobState, MigrationPod, Plan, Selector, Write, events, plan};
+
+const KINDS: [StrategyKind; 4] =
+    [StrategyKind::Rolling, StrategyKind::Recreate, StrategyKind::BlueGreen, StrategyKind::Canary];
+
+fn steps(strategy: StrategyKind) -> Vec<CanaryStep> {
+    let weight = CanaryStep { set_weight: Some(33), ..CanaryStep::default() };
+    let wait = CanaryStep { pause: Some(Pause { duration: None }), ..CanaryStep::default() };
+    match strategy {
+        StrategyKind::Rolling | StrategyKind::Recreate => Vec::new(),
+        StrategyKind::BlueGreen => vec![wait],
+        StrategyKind::Canary => vec![weight, wait],
+    }
+}
 
 const NAMES: [&str; 3] = ["v1", "v2", "v3"];
 
@@ -24,7 +37,14 @@ prop_compose! {
         replicas in 0..5_u32,
         surge in 0..3_u32,
         unavailable in 0..3_u32,
-        recreate: bool,
+        kind in prop::sample::select(KINDS.to_vec()),
+        step in 0..3_i32,
+        begun: bool,
+        bake in prop::option::of(prop::sample::select(KINDS.to_vec())),
+        kept in prop::option::of(any::<bool>()),
+        paused in prop::bool::weighted(0.1),
+        held in prop::bool::weighted(0.2),
+        previous in prop::option::of(name()),
         suspend in prop::bool::weighted(0.1),
         desired in name(),
         stable in prop::option::of(name()),
@@ -42,8 +62,17 @@ prop_compose! {
         scene.goal.unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
         scene.goal.suspend = suspend;
         scene.goal.desired = desired;
-        let strategy = if recreate { StrategyKind::Recreate } else { StrategyKind::Rolling };
+        let strategy = kind;
         scene.goal.strategy = strategy;
+        scene.goal.steps = steps(strategy);
+        scene.goal.blue_green_bake = std::time::Duration::from_secs(600);
+        scene.goal.keep_old = std::time::Duration::from_secs(1200);
+        scene.goal.keep_old_replicas = 1;
+        scene.status.paused = paused;
+        scene.status.previous = previous;
+        let since = || k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0));
+        scene.status.bake = bake.map(|strategy| crate::api::Bake { since: since(), strategy });
+        scene.status.kept = kept.map(|drained| crate::api::Kept { since: since(), drained });
         scene.status.attempt = 4;
         scene.status.stable = stable;
         if let Some((revision, verdict)) = candidate {
@@ -51,9 +80,9 @@ prop_compose! {
                 revision: revision.clone(),
                 attempt: 4,
                 strategy,
-                steps: Vec::new(),
-                step: 0,
-                step_since: None,
+                steps: steps(strategy),
+                step: step.min(i32::try_from(steps(strategy).len()).unwrap()),
+                step_since: begun.then(since),
                 weight: None,
                 started_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)),
                 verdict: verdict.map(|(aborted, returned)| crate::api::Verdict {
@@ -61,7 +90,7 @@ prop_compose! {
                     reason: "ProgressDeadlineExceeded".to_owned(),
                     message: "late".to_owned(),
                     returned,
-                    held: false,
+                    held,
                 }),
                 progress: None,
             });
@@ -187,8 +216,12 @@ proptest! {
         let mut scene = scene;
         scene.goal.suspend = false;
         scene.goal.strategy = StrategyKind::Rolling;
+        scene.status.bake = None;
+        scene.status.kept = None;
         if let Some(candidate) = scene.status.candidate.as_mut() {
             candidate.strategy = StrategyKind::Rolling;
+            candidate.steps.clear();
+            candidate.step = 0;
         }
         let plan = ask(&scene);
         let (world, goal) = (&scene.world, &scene.goal);

@@ -255,6 +255,15 @@ fn replicas_follow_on_both_sides() {
     assert_eq!(sizes(&scene.settle()), [size("v1", 5), size("v2", 5)].into_iter().rev().collect::<Vec<_>>());
 }
 
+/// An autoscaler reads `status.replicas`: two colours at once must not look like twice the load.
+#[test]
+fn a_second_colour_is_no_replica() {
+    let mut scene = blue_green(vec![wait(None)]);
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    assert_eq!(scene.status.replicas, 3);
+}
+
 #[test]
 fn a_canary_keeps_its_weight_through_a_wait() {
     let mut scene = rollout(StrategyKind::Canary, vec![weight(33), wait(None), weight(66), wait(Some(60))]);
