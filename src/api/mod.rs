@@ -5,10 +5,12 @@
 )]
 
 mod amount;
+mod analysis;
 mod app;
 pub mod canonical;
 mod clustering;
 mod data;
+mod decimal;
 mod duration;
 mod health;
 pub mod labels;
@@ -27,10 +29,12 @@ pub mod validated;
 mod volumes;
 
 pub use amount::Amount;
+pub use analysis::*;
 pub use app::{PhoenixApp, PhoenixAppSpec};
 pub use canonical::Canonical;
 pub use clustering::*;
 pub use data::*;
+pub use decimal::{Decimal, Number, ParseDecimalError};
 pub use duration::{Duration, ParseDurationError};
 pub use health::*;
 pub use migrations::*;
