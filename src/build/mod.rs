@@ -15,6 +15,7 @@ mod revision;
 mod secret;
 mod service;
 mod service_account;
+mod smoke_job;
 mod volumes;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use revision::{Effective, Revision, RevisionError, controller_revision, rend
 pub use secret::generated_secret;
 pub use service::{ServiceSelector, active_service, headless_service};
 pub use service_account::service_account;
+pub use smoke_job::smoke_job;
 
 /// Facts about the cluster that the operator is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     api::{PhoenixApp, RevisionName, StrategyKind, ValidatedApp},
     build::Revision,
-    plan::Goal,
+    plan::{Goal, analysis::Proofs},
 };
 
 /// The goal of a valid app, with the revision its spec describes.
@@ -26,6 +26,7 @@ pub fn goal(app: &ValidatedApp, desired: &RevisionName) -> Goal {
         stop_before_migration: app.strategy.kind == StrategyKind::Recreate && app.has_pvc,
         desired: desired.to_string(),
         command: app.command.clone(),
+        proofs: Proofs::of(app),
     }
 }
 
@@ -48,6 +49,7 @@ pub fn of_invalid(app: &PhoenixApp) -> Goal {
         stop_before_migration: false,
         desired,
         command: None,
+        proofs: Proofs::default(),
     }
 }
 

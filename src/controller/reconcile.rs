@@ -205,7 +205,7 @@ impl Reconciler {
     /// change, the writes go first: should they fail again, the status stays as it is.
     async fn rounds(&self, pass: &mut Pass<'_>, after_fault: bool) -> Result<Option<Timestamp>, Halt> {
         for _ in 0..ROUNDS {
-            let Plan { mut status, writes, wake } =
+            let Plan { mut status, writes, wake, measure: _ } =
                 plan(&pass.goal, &pass.status, &pass.world, pass.snapshot.now);
             if pass.snapshot.since.is_none() {
                 status::keep_counts(&mut status, &pass.status);

@@ -4,6 +4,7 @@ mod children;
 mod env;
 mod purity;
 mod revision;
+mod smoke_job;
 
 use crate::{
     api::{RevisionName, ValidatedApp, testing::app},

@@ -622,6 +622,7 @@ impl State {
             stop_before_migration: config.stop_first,
             desired: NAMES[app.desired].to_owned(),
             command: command.filter(|_| self.status.abort_answered.is_none()),
+            proofs: crate::plan::analysis::Proofs::default(),
         }
     }
 
@@ -783,6 +784,7 @@ impl State {
                 }
                 self.deliver(Kind::Jobs);
             }
+            Write::CreateSmokeJob { .. } => self.violation = Some("a smoke test that nobody asked for"),
             Write::DeleteDeployment { .. } | Write::DeleteRevision { .. } => {
                 self.violation = Some("prune: three revisions are within the window");
             }
