@@ -110,7 +110,7 @@ fn assess_span(
         // as after a jump of the clock: it began now at the latest
         run.started_at = Time(run.started_at.0.min(now));
         while let Some(answer) = measured.get(&next(check, span, &run)) {
-            record(check, &mut run, answer);
+            record(check, &mut run, answer, now);
         }
         let judgement = judge(check, &run, span.at_least, now);
         run.phase = phase(&judgement);
@@ -191,7 +191,7 @@ fn next(check: &CheckGoal, span: &Span, run: &CheckStatus) -> MeasureKey {
 }
 
 /// Counts a measurement.
-fn record(check: &CheckGoal, run: &mut CheckStatus, measured: &Measured) {
+fn record(check: &CheckGoal, run: &mut CheckStatus, measured: &Measured, now: Timestamp) {
     let (verdict, message) = weigh(check.limits, &measured.answer);
     run.measured = run.measured.saturating_add(1);
     run.inconclusive = match verdict {
@@ -205,7 +205,8 @@ fn record(check: &CheckGoal, run: &mut CheckStatus, measured: &Measured) {
         Answer::Value(value) => Some(value.chars().take(LONGEST_VALUE).collect()),
         _ => None,
     };
-    run.samples.push(Sample { at: Time(measured.at), value, verdict });
+    // what was answered after the world was looked at counts as answered then
+    run.samples.push(Sample { at: Time(measured.at.min(now)), value, verdict });
     let surplus = run.samples.len().saturating_sub(KEPT_SAMPLES);
     run.samples.drain(..surplus);
 }
