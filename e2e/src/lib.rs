@@ -9,3 +9,4 @@ pub mod image;
 pub mod load;
 pub mod operator_image;
 pub mod postgres;
+pub mod prometheus;

@@ -1,4 +1,7 @@
+//! Judgements.
+
 mod check;
+mod properties;
 mod smoke;
 
 use jiff::{SignedDuration, Timestamp};
