@@ -25,8 +25,8 @@ pub struct SmokeSpan {
     pub attempt: i64,
     /// The candidate.
     pub revision: Rev,
-    /// Tests of a step: all if it names none.
-    pub names: Vec<String>,
+    /// Tests of a step: all if it names none, and at least one has to be there. None: every test, if there is any.
+    pub names: Option<Vec<String>>,
 }
 
 /// What the tests of a span say together: the worst of them.
@@ -81,7 +81,9 @@ pub fn smoke(
     if let Some(missing) = missing(&proofs.smoke_tests, span) {
         look.found.judgement = SmokeJudgement::Inconclusive(missing);
     }
-    let wanted = |test: &&SmokeTest| span.names.is_empty() || span.names.contains(&test.name);
+    let wanted = |test: &&SmokeTest| {
+        span.names.as_ref().is_none_or(|names| names.is_empty() || names.contains(&test.name))
+    };
     for test in proofs.smoke_tests.iter().filter(wanted) {
         let same = |run: &&SmokeTestStatus| {
             run.name == test.name && run.span == span.name && run.attempt == span.attempt
@@ -118,7 +120,13 @@ pub fn sweep(world: &World, status: &[SmokeTestStatus], live: Option<&SmokeSpan>
 }
 
 fn missing(tests: &[SmokeTest], span: &SmokeSpan) -> Option<String> {
-    let name = span.names.iter().find(|name| tests.iter().all(|test| test.name != **name))?;
+    let names = span.names.as_ref()?;
+    if tests.is_empty() {
+        return Some(
+            "strategy.smokeTests holds no test, but a step asks for one; add it, or promote".to_owned(),
+        );
+    }
+    let name = names.iter().find(|name| tests.iter().all(|test| test.name != **name))?;
     Some(format!("strategy.smokeTests holds no test {name}, but a step asks for it; add it, or promote"))
 }
 

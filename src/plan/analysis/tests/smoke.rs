@@ -29,8 +29,12 @@ impl Lab {
     fn new(tests: &str) -> Self {
         let proofs =
             Proofs::of(&app(&format!("{{image: x, port: 4001, strategy: {{smokeTests: {tests}}}}}")));
-        let span =
-            SmokeSpan { name: "step-2".to_owned(), attempt: 4, revision: REV.to_owned(), names: Vec::new() };
+        let span = SmokeSpan {
+            name: "step-2".to_owned(),
+            attempt: 4,
+            revision: REV.to_owned(),
+            names: Some(Vec::new()),
+        };
         let addresses = [(REV.to_owned(), ["10.0.0.1".to_owned(), "10.0.0.2".to_owned()].into())].into();
         let world = World { addresses, ..World::default() };
         Self { proofs, span, status: Vec::new(), world, now: at(0) }
@@ -182,18 +186,21 @@ fn a_job_of_another_attempt_or_step_does_not_count_and_is_removed() {
 fn a_step_chooses_its_tests_and_what_it_asks_for_must_be_there() {
     let both = "[{name: home, http: {path: /}}, {name: whole, job: {command: [x]}}]";
     let mut lab = Lab::new(both);
-    lab.span.names = vec!["home".to_owned()];
+    lab.span.names = Some(vec!["home".to_owned()]);
     assert!(lab.look().writes.is_empty());
     assert_eq!(lab.answer(Answer::Passed), SmokeJudgement::Passed);
-    lab.span.names.push("gone".to_owned());
+    lab.span.names = Some(vec!["home".to_owned(), "gone".to_owned()]);
     assert!(
         matches!(lab.look().judgement, SmokeJudgement::Inconclusive(why) if why.contains("no test gone"))
     );
 }
 
 #[test]
-fn nothing_to_test_is_not_required() {
-    assert_eq!(Lab::new("[]").look().judgement, SmokeJudgement::NotRequired);
+fn nothing_to_test_is_not_required_unless_a_step_asks_for_it() {
+    let mut lab = Lab::new("[]");
+    assert!(matches!(lab.look().judgement, SmokeJudgement::Inconclusive(_)));
+    lab.span.names = None;
+    assert_eq!(lab.look().judgement, SmokeJudgement::NotRequired);
 }
 
 #[test]
