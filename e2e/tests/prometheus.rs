@@ -30,20 +30,19 @@ const IDLE: &str = "3333333333";
 
 /// What a pod's exporter says at its `scrape`th scrape: a hundred requests between two scrapes, of which so many fail.
 fn exposition(scrape: u64, failing: u64) -> String {
+    const REQUESTS: &str = "shop_prom_ex_phoenix_http_requests_total";
+    const DURATION: &str = "shop_prom_ex_phoenix_http_request_duration_milliseconds";
     let (all, failed) = (scrape * 100, scrape * failing);
-    let mut text = String::from("# TYPE shop_prom_ex_phoenix_http_requests_total counter\n");
+    let mut lines = vec![format!("# TYPE {REQUESTS} counter"), format!("# TYPE {DURATION} histogram")];
     if failing > 0 {
-        text += &format!("shop_prom_ex_phoenix_http_requests_total{{status=\"500\"}} {failed}\n");
+        lines.push(format!("{REQUESTS}{{status=\"500\"}} {failed}"));
     }
-    text += &format!("shop_prom_ex_phoenix_http_requests_total{{status=\"200\"}} {}\n", all - failed);
-    text += "# TYPE shop_prom_ex_phoenix_http_request_duration_milliseconds histogram\n";
+    lines.push(format!("{REQUESTS}{{status=\"200\"}} {}", all - failed));
     // nearly all within 500 ms; what fails takes up to 5 s
     for (le, count) in [("500", all - failed), ("1000", all - failed), ("5000", all), ("+Inf", all)] {
-        text += &format!(
-            "shop_prom_ex_phoenix_http_request_duration_milliseconds_bucket{{le=\"{le}\"}} {count}\n"
-        );
+        lines.push(format!("{DURATION}_bucket{{le=\"{le}\"}} {count}"));
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 /// An exporter; none of its requests come before the first scrape.
@@ -66,7 +65,7 @@ async fn exporter(failing: Option<u64>) -> SocketAddr {
     address
 }
 
-fn proofs(analysis: serde_json::Value) -> Proofs {
+fn proofs(analysis: &serde_json::Value) -> Proofs {
     let mut object = json!({
         "apiVersion": "phoenix-operator.dev/v1alpha1", "kind": "PhoenixApp",
         "metadata": {"name": "shop", "namespace": "prod", "uid": "u", "generation": 1},
@@ -95,7 +94,9 @@ async fn judge(
     let mut status = Vec::new();
     loop {
         let now = Timestamp::now();
-        let found = assess(&proofs.checks, &[span.clone()], &mut status, &runner.answers(&0), now).remove(0);
+        let found =
+            assess(&proofs.checks, std::slice::from_ref(&span), &mut status, &runner.answers(&0), now)
+                .remove(0);
         runner.ask(&0, found.measure);
         if matches!(found.judgement, Judgement::Passed | Judgement::Inconclusive(_) | Judgement::Failed(_)) {
             runner.forget(&0);
@@ -127,7 +128,7 @@ async fn a_release_that_fails_is_told_from_one_that_does_not() {
     let runner = Runner::new(vec![prometheus.endpoint("prometheus").parse().unwrap()], move |app| {
         let _ = tell.send(app);
     });
-    let presets = proofs(json!([
+    let presets = proofs(&json!([
         {"name": "errors", "preset": "PromExErrorRate", "interval": "1s", "window": "5s", "initialDelay": "4s"},
         {"name": "p99", "preset": "PromExP99", "interval": "1s", "window": "5s", "initialDelay": "4s"},
         {"name": "p95", "preset": "PromExP95", "interval": "1s", "window": "5s", "initialDelay": "4s"},
@@ -145,7 +146,7 @@ async fn a_release_that_fails_is_told_from_one_that_does_not() {
     assert!(matches!(&judgement, Judgement::Inconclusive(_)), "without requests: {judgement:?} {status:?}");
 
     let odd =
-        |query: &str| proofs(json!([{"name": "odd", "query": query, "max": "1", "inconclusiveLimit": 0}]));
+        |query: &str| proofs(&json!([{"name": "odd", "query": query, "max": "1", "inconclusiveLimit": 0}]));
     for (query, because) in [
         ("up", "answers 3 series"),
         ("sum(", "parse error"),
@@ -161,7 +162,7 @@ async fn a_release_that_fails_is_told_from_one_that_does_not() {
         );
     }
     let plain =
-        proofs(json!([{"name": "up", "query": "sum(up{phoenix_operator_dev_revision=\"{{revision}}\"})",
+        proofs(&json!([{"name": "up", "query": "sum(up{phoenix_operator_dev_revision=\"{{revision}}\"})",
                                "min": "1", "count": 1}]));
     assert_eq!(judge(&runner, &mut told, &plain, GOOD).await.0, Judgement::Passed);
 

@@ -63,8 +63,8 @@ fn parse(text: &str) -> Result<Endpoint, String> {
     let (mut bearer, mut ca) = (None, None);
     for part in parts {
         match part.split_once('=') {
-            Some(("bearer", file)) if !file.is_empty() => bearer = Some(PathBuf::from(file)),
-            Some(("ca", file)) if !file.is_empty() => ca = Some(PathBuf::from(file)),
+            Some(("bearer", path)) if !path.is_empty() => bearer = Some(PathBuf::from(path)),
+            Some(("ca", path)) if !path.is_empty() => ca = Some(PathBuf::from(path)),
             _ => return Err(format!("{part:?} is neither bearer=FILE nor ca=FILE")),
         }
     }

@@ -77,8 +77,8 @@ fn judge(test: &HttpTest, reply: &Reply) -> Result<(), String> {
     }
     let body: Value = serde_json::from_slice(&reply.body).map_err(|_| "its body is no JSON".to_owned())?;
     let found = look(&body, path).ok_or_else(|| format!("its body has no {path}"))?;
-    let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
-    if text == *wanted { Ok(()) } else { Err(format!("{path} in its body is not {wanted:?}")) }
+    let shown = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+    if shown == *wanted { Ok(()) } else { Err(format!("{path} in its body is not {wanted:?}")) }
 }
 
 fn contains(body: &[u8], text: &[u8]) -> bool {

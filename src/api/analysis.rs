@@ -209,16 +209,16 @@ impl Preset {
 
     /// The usual limits.
     pub const fn limits(self) -> Limits {
-        const fn hundredths(hundredths: i128) -> Option<Decimal> {
-            Some(Decimal::from_billionths(hundredths * 10_000_000))
+        const fn hundredths(hundredths: i128) -> Decimal {
+            Decimal::from_billionths(hundredths * 10_000_000)
         }
         const NONE: Limits = Limits { min: None, max: None, warn_min: None, warn_max: None };
         match self {
             Self::PromExErrorRate | Self::TelemetryErrorRate => {
-                Limits { max: hundredths(5), warn_max: hundredths(2), ..NONE }
+                Limits { max: Some(hundredths(5)), warn_max: Some(hundredths(2)), ..NONE }
             }
-            Self::PromExP99 | Self::TelemetryP99 => Limits { max: hundredths(200), ..NONE },
-            Self::PromExP95 | Self::TelemetryP95 => Limits { warn_max: hundredths(100), ..NONE },
+            Self::PromExP99 | Self::TelemetryP99 => Limits { max: Some(hundredths(200)), ..NONE },
+            Self::PromExP95 | Self::TelemetryP95 => Limits { warn_max: Some(hundredths(100)), ..NONE },
         }
     }
 }

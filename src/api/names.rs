@@ -156,8 +156,8 @@ pub fn migration_job(app: &AppName, revision: &RevisionName, attempt: i64) -> St
 /// Shortened as that of a migration.
 pub fn smoke_job(app: &AppName, revision: &RevisionName, attempt: i64, span: &str, test: &str) -> String {
     let hash = Sha256::digest(format!("{span}/{test}"));
-    let hash: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let rest = format!("-smoke-{revision}-{attempt}-{hash}");
+    let number = hash.iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    let rest = format!("-smoke-{revision}-{attempt}-{number:08x}");
     let room = LABEL_LENGTH.saturating_sub(rest.len()).min(app.as_str().len());
     format!("{}{rest}", app.as_str()[..room].trim_end_matches('-'))
 }

@@ -232,14 +232,12 @@ impl Reconciler {
             if writes_first {
                 self.write_status(pass, &status).await?;
             }
-            match pass.applied.secret.take() {
-                Some(posted) => pass.world.secret_posted = Some(posted),
-                None => {
-                    // after the status: what it has counted is not asked for any more
-                    self.runner.ask(pass.key, measure);
-                    return Ok(wake);
-                }
-            }
+            let Some(posted) = pass.applied.secret.take() else {
+                // after the status: what it has counted is not asked for any more
+                self.runner.ask(pass.key, measure);
+                return Ok(wake);
+            };
+            pass.world.secret_posted = Some(posted);
         }
         Ok(None)
     }

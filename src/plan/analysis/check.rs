@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Answer, CheckGoal, MeasureKey, MeasureKind, Measured, Measurement, Probe, cut, due, earlier, fill, later,
+    Answer, CheckGoal, MeasureKey, MeasureKind, Measured, Measurement, Probe, cut, due, fill, later, wake_at,
 };
 use crate::api::{CheckPhase, CheckStatus, During, Limits, Number, Sample, SampleVerdict, StrategyKind};
 use crate::plan::Rev;
@@ -124,11 +124,11 @@ fn assess_span(
                 let probe = Probe::Query { provider: check.provider.clone(), query };
                 assessment.measure.push(Measurement { key: next(check, span, &run), probe });
             } else {
-                assessment.wake = earlier(assessment.wake, due);
+                wake_at(&mut assessment.wake, due);
             }
             let end = later(run.started_at.0, span.at_least);
             if end > now {
-                assessment.wake = earlier(assessment.wake, end);
+                wake_at(&mut assessment.wake, end);
             }
         }
         assessment.judgement = assessment.judgement.max(judgement);
@@ -200,7 +200,7 @@ fn record(check: &CheckGoal, run: &mut CheckStatus, measured: &Measured, now: Ti
     };
     run.successes = run.successes.saturating_add(i32::from(verdict == SampleVerdict::Success));
     run.failures = run.failures.saturating_add(i32::from(verdict == SampleVerdict::Failure));
-    run.message = cut(&message).to_owned();
+    cut(&message).clone_into(&mut run.message);
     let value = match &measured.answer {
         Answer::Value(value) => Some(value.chars().take(LONGEST_VALUE).collect()),
         _ => None,

@@ -40,7 +40,7 @@ pub struct CheckGoal {
     pub name: String,
     /// The Prometheus to ask.
     pub provider: String,
-    /// PromQL; only `{{revision}}` and `{{stable}}` are left to fill in.
+    /// `PromQL`; only `{{revision}}` and `{{stable}}` are left to fill in.
     pub query: String,
     /// What the number may be.
     pub limits: Limits,
@@ -139,7 +139,7 @@ pub enum Probe {
     Query {
         /// Which.
         provider: String,
-        /// PromQL.
+        /// `PromQL`.
         query: String,
     },
     /// Ask pods of the app.
@@ -193,8 +193,8 @@ fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-fn earlier(one: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
-    Some(one.map_or(other, |one| one.min(other)))
+fn wake_at(wake: &mut Option<Timestamp>, at: Timestamp) {
+    *wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
 }
 
 /// A revision's name in the place of a placeholder.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Answer, MeasureKey, MeasureKind, Measurement, Probe, Proofs, cut, due, earlier};
+use super::{Answer, MeasureKey, MeasureKind, Measurement, Probe, Proofs, cut, due, wake_at};
 use crate::api::{HttpTest, SmokeTest, SmokeTestPhase, SmokeTestStatus};
 use crate::plan::world::{JobFailure, JobState, SmokeJobObs, World};
 use crate::plan::{Rev, Write};
@@ -195,7 +195,7 @@ impl Look<'_> {
         }
         let due = run.at.as_ref().map_or(self.now, |at| due(at.0, RETRY_PAUSE, self.now));
         if due > self.now {
-            self.found.wake = earlier(self.found.wake, due);
+            wake_at(&mut self.found.wake, due);
             return;
         }
         let addresses: Vec<String> = self

@@ -191,7 +191,7 @@ fn a_step_lasts_as_long_as_it_is_to() {
 #[test]
 fn the_end_of_a_step_wakes() {
     let mut lab = Lab::new("[{name: a, query: q, max: '1', interval: 1h, count: 1}]");
-    lab.span.at_least = Duration::from_secs(60);
+    lab.span.at_least = Duration::from_mins(1);
     lab.value("0");
     assert_eq!(lab.look(&BTreeMap::new()).wake, Some(at(60)));
 }
