@@ -326,6 +326,17 @@ fn a_clock_that_jumps_back_does_not_stop_the_measuring() {
 }
 
 #[test]
+fn a_beginning_in_the_future_is_now() {
+    let mut lab = Lab::new("[{name: a, query: q, max: '1', initialDelay: 30s}]");
+    lab.now = at(100_000);
+    lab.look(&BTreeMap::new());
+    lab.now = at(0);
+    assert_eq!(lab.look(&BTreeMap::new()).wake, Some(at(30)));
+    lab.now = at(30);
+    assert_eq!(lab.look(&BTreeMap::new()).measure.len(), 1);
+}
+
+#[test]
 fn placeholders_are_filled_in() {
     let all = "'{{app}} {{namespace}} {{release}} {{revision}} {{stable}} {{window}}'";
     let mut lab = Lab::new(&format!("[{{name: a, query: {all}, max: '1', window: 2m}}]"));
