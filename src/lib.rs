@@ -1,7 +1,8 @@
 //! A Kubernetes operator that runs Elixir/Phoenix releases.
 //!
-//! Dependencies point one way: `api` <- `plan`, `build` <- `controller` <- `main`.
+//! Dependencies point one way: `api` <- `plan`, `build` <- `analysis`, `controller` <- `main`.
 
+pub mod analysis;
 pub mod api;
 pub mod build;
 pub mod cli;

@@ -11,3 +11,4 @@ mod lines;
 pub mod load;
 pub mod operator_image;
 pub mod postgres;
+pub mod prometheus;

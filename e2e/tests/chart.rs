@@ -172,6 +172,38 @@ fn the_pod_is_restricted() {
 }
 
 #[test]
+fn endpoints_of_prometheus_reach_the_operator_and_their_secrets_are_mounted() {
+    let endpoints = r#"prometheus.endpoints=[{"name":"main","url":"https://p:9090","secretName":"p","tokenKey":"token","caKey":"ca.crt"},{"name":"plain","url":"http://q/x"}]"#;
+    let objects = template(&[endpoints]).unwrap();
+    let pod = &find(&objects, "Deployment")["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let arguments = strings(&container["args"]);
+    let dir = "/etc/phoenix-operator/prometheus/main";
+    let main = format!("--prometheus=main=https://p:9090,bearer={dir}/token,ca={dir}/ca.crt");
+    assert!(
+        arguments.contains(&main.as_str()) && arguments.contains(&"--prometheus=plain=http://q/x"),
+        "{arguments:?}"
+    );
+    assert_eq!(
+        container["volumeMounts"],
+        json!([{"name": "prometheus-main", "mountPath": dir, "readOnly": true}])
+    );
+    assert_eq!(pod["volumes"], json!([{"name": "prometheus-main", "secret": {"secretName": "p"}}]));
+    let plain = template(&[]).unwrap();
+    let pod = &find(&plain, "Deployment")["spec"]["template"]["spec"];
+    assert!(pod["volumes"].is_null() && pod["containers"][0]["volumeMounts"].is_null());
+    for nonsense in [
+        r#"prometheus.endpoints=[{"name":"a","url":"ftp://x"}]"#,
+        r#"prometheus.endpoints=[{"name":"a","url":"http://me:pass@x"}]"#,
+        r#"prometheus.endpoints=[{"name":"a","url":"https://x","caKey":"ca.crt"}]"#,
+        r#"prometheus.endpoints=[{"name":"A","url":"http://x"}]"#,
+    ] {
+        let error = template(&[nonsense]).expect_err(nonsense);
+        assert!(error.contains("endpoints"), "{error}");
+    }
+}
+
+#[test]
 fn nonsense_is_refused_with_the_field_named() {
     for (setting, field) in [
         ("replicas=3", "replicas"),

@@ -78,6 +78,34 @@ const REFUSED: &[(&str, &str)] = &[
     ("health: {startup: {timeout: 0s}}", "timeout must be at least 1s"),
     ("migrations: {timeout: 0s}", "migrations.timeout must be at least 1s"),
     ("security: {runAsUser: 0}", "security.runAsUser must not be 0"),
+    ("strategy: {analysis: [{name: a, query: up}]}", "must have a limit"),
+    (
+        "strategy: {analysis: [{name: a, query: up, max: '1', preset: PromExP95}]}",
+        "exactly one of query and preset",
+    ),
+    (
+        "strategy: {analysis: [{name: a, query: up, min: '0.5', max: '0.05'}]}",
+        "min of a check in strategy.analysis must not",
+    ),
+    ("strategy: {analysis: [{name: a, query: up, warnMin: '10', warnMax: '9'}]}", "warnMin of a check"),
+    ("strategy: {analysis: [{name: a, query: up, max: '1', interval: 0s}]}", "interval must be at least 1s"),
+    ("strategy: {analysis: [{name: a, query: up, max: '1', window: 0s}]}", "window must be at least 1s"),
+    ("strategy: {smokeTests: [{name: a}]}", "exactly one of http and job"),
+    ("strategy: {smokeTests: [{name: a, http: {path: /, jsonPath: b}}]}", "both of jsonPath and value"),
+    ("strategy: {smokeTests: [{name: a, http: {path: /, timeout: 61s}}]}", "timeout must be from 1s to 60s"),
+    ("strategy: {smokeTests: [{name: a, job: {command: [b], timeout: 0s}}]}", "timeout must be at least 1s"),
+    (
+        "strategy: {canary: {steps: [{setWeight: 10}, {analysis: {names: [a]}}]}}",
+        "must name checks that strategy.analysis holds",
+    ),
+    (
+        "strategy: {canary: {steps: [{setWeight: 10}, {smokeTest: {}}]}}",
+        "must name tests that strategy.smokeTests holds",
+    ),
+    (
+        "strategy: {canary: {steps: [{setWeight: 10}, {setWeight: 20, pause: {}}]}}",
+        "exactly one of setWeight, pause, analysis and smokeTest",
+    ),
 ];
 
 /// Specs close to those that are accepted.
@@ -110,6 +138,11 @@ const ACCEPTED: &[&str] = &[
     "shutdown: {endpointLag: 0s, grace: 1s}",
     "security: {profile: Baseline, runAsUser: 0}",
     "secrets: {onDelete: Delete}",
+    "strategy: {analysis: [{name: a, preset: PromExErrorRate, max: '0.1'}, {name: b, query: up, min: '-1.5'}]}",
+    "strategy: {smokeTests: [{name: a, http: {path: '/a?b=c', jsonPath: 'a.b[0]', value: ''}}, \
+     {name: b, job: {command: [c], env: [{name: D, value: e}]}}]}",
+    "strategy: {canary: {steps: [{setWeight: 10}, {analysis: {names: [a], duration: 10m}}, {smokeTest: {}}]}, \
+     analysis: [{name: a, preset: TelemetryP99}], smokeTests: [{name: b, http: {path: /}}]}",
 ];
 
 /// Names, and whether they are accepted.

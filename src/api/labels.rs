@@ -26,6 +26,8 @@ pub const NO_REVISION: &str = "none";
 pub const CLUSTER: &str = "phoenix-operator.dev/cluster";
 /// Label: the app for which a Job or its pod migrates.
 pub const MIGRATION: &str = "phoenix-operator.dev/migration";
+/// Label: the app that a Job or its pod tests.
+pub const SMOKE: &str = "phoenix-operator.dev/smoke";
 
 /// Annotation of the app: a person's command.
 pub const COMMAND: &str = "phoenix-operator.dev/command";
@@ -41,6 +43,11 @@ pub const PROMOTION: &str = "phoenix-operator.dev/promotion";
 pub const RESTARTED_AT: &str = "phoenix-operator.dev/restarted-at";
 /// Annotation of a `ControllerRevision`: hash of what its migration depends on.
 pub const MIGRATION_KEY: &str = "phoenix-operator.dev/migration-key";
+
+/// Annotation of a smoke test's Job: the test.
+pub const SMOKE_TEST: &str = "phoenix-operator.dev/smoke-test";
+/// Annotation of a smoke test's Job: what it is made for, such as `step-2`.
+pub const SMOKE_SPAN: &str = "phoenix-operator.dev/smoke-span";
 
 fn owned(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -70,6 +77,11 @@ pub fn of_web_pod(app: &AppName, revision: &RevisionName, cluster: &str) -> BTre
 /// Labels of a migration Job and its pod: matched by no Service and no libcluster selector.
 pub fn of_migration(app: &AppName, revision: &RevisionName) -> BTreeMap<String, String> {
     owned(&[(MANAGED_BY, OPERATOR), (MIGRATION, app.as_str()), (REVISION, revision.as_str())])
+}
+
+/// Labels of a smoke test's Job and its pod: matched by no Service and no libcluster selector.
+pub fn of_smoke_test(app: &AppName, revision: &RevisionName) -> BTreeMap<String, String> {
+    owned(&[(MANAGED_BY, OPERATOR), (SMOKE, app.as_str()), (REVISION, revision.as_str())])
 }
 
 /// Selects the pods of every revision that serve requests.
@@ -108,9 +120,11 @@ mod tests {
         let revision = "7f3a9c1d2e".parse().unwrap();
         let pod = of_web_pod(&app, &revision, "shop");
         let migration = of_migration(&app, &revision);
+        let test = of_smoke_test(&app, &revision);
         for selector in [select_web(&app), select_revision(&app, &revision), select_cluster(&app, "shop")] {
             assert!(matches(&selector, &pod), "{selector:?}");
             assert!(!matches(&selector, &migration), "{selector:?}");
+            assert!(!matches(&selector, &test), "{selector:?}");
         }
         assert!(!migration.contains_key(APP) && !migration.contains_key(CLUSTER));
     }
@@ -123,6 +137,9 @@ mod tests {
             REVISION,
             CLUSTER,
             MIGRATION,
+            SMOKE,
+            SMOKE_TEST,
+            SMOKE_SPAN,
             COMMAND,
             MIGRATED,
             OUTCOME,

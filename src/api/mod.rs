@@ -5,13 +5,16 @@
 )]
 
 mod amount;
+mod analysis;
 mod app;
 pub mod canonical;
 mod clustering;
 mod data;
+mod decimal;
 mod duration;
 mod health;
 pub mod labels;
+mod measured;
 mod migrations;
 pub mod names;
 mod pod;
@@ -27,12 +30,15 @@ pub mod validated;
 mod volumes;
 
 pub use amount::Amount;
+pub use analysis::*;
 pub use app::{PhoenixApp, PhoenixAppSpec};
 pub use canonical::Canonical;
 pub use clustering::*;
 pub use data::*;
+pub use decimal::{Decimal, Number, ParseDecimalError};
 pub use duration::{Duration, ParseDurationError};
 pub use health::*;
+pub use measured::*;
 pub use migrations::*;
 pub use names::{AppName, Namespace, ResourceVersion, RevisionName, Uid};
 pub use pod::*;

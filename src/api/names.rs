@@ -5,6 +5,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// Longest DNS label, and so the longest name of a Service and value of a label.
 const LABEL_LENGTH: usize = 63;
@@ -168,6 +169,17 @@ pub fn migration_job(app: &AppName, revision: &RevisionName, attempt: i64) -> St
     format!("{}{rest}", app.as_str()[..room].trim_end_matches('-'))
 }
 
+/// The Job of a smoke test in an attempt; a hash tells its tests, and the spans they are made for, apart.
+///
+/// Shortened as that of a migration.
+pub fn smoke_job(app: &AppName, revision: &RevisionName, attempt: i64, span: &str, test: &str) -> String {
+    let hash = Sha256::digest(format!("{span}/{test}"));
+    let number = hash.iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    let rest = format!("-smoke-{revision}-{attempt}-{number:08x}");
+    let room = LABEL_LENGTH.saturating_sub(rest.len()).min(app.as_str().len());
+    format!("{}{rest}", app.as_str()[..room].trim_end_matches('-'))
+}
+
 /// The Secret that is generated once.
 pub fn generated_secret(app: &AppName) -> String {
     format!("{app}-generated")
@@ -268,11 +280,24 @@ mod tests {
                 deployment(&app, &revision()),
                 defaults_config_map(&app, &revision()),
                 migration_job(&app, &revision(), attempt),
+                smoke_job(&app, &revision(), attempt, "step-31", "a-test"),
                 generated_secret(&app),
             ] {
                 prop_assert!(name.len() <= 63, "{name}");
                 prop_assert!(!name.ends_with('-'), "{name}");
             }
+        }
+
+        #[test]
+        fn jobs_of_different_tests_never_share_a_name(attempt in 0_i64..1000, span in 0..32, test in "[a-z]{1,8}") {
+            let app: AppName = "shop".parse().unwrap();
+            let name = |attempt, span: i32, test: &str| {
+                smoke_job(&app, &revision(), attempt, &format!("step-{span}"), test)
+            };
+            let one = name(attempt, span, &test);
+            prop_assert_ne!(&one, &name(attempt + 1, span, &test));
+            prop_assert_ne!(&one, &name(attempt, span + 1, &test));
+            prop_assert_ne!(&one, &name(attempt, span, &format!("{test}x")));
         }
 
         #[test]

@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::PhoenixApp;
 
-/// Places in the schema where types of Kubernetes itself are embedded. Their descriptions are a third of a
-/// megabyte's way to a CRD too big for `kubectl apply`, and are found in Kubernetes' own reference.
-const FOREIGN: [&str; 7] = [
+/// Places in the schema whose descriptions are found elsewhere: types of Kubernetes itself in Kubernetes' own
+/// reference. They are a third of a megabyte's way to a CRD too big for `kubectl apply`.
+const FOREIGN: [&str; 8] = [
     "/properties/spec/properties/env/items",
     "/properties/spec/properties/envFrom/items",
     "/properties/spec/properties/resources",
@@ -19,6 +19,8 @@ const FOREIGN: [&str; 7] = [
     "/properties/spec/properties/migrations/properties/env/items",
     "/properties/spec/properties/migrations/properties/resources",
     "/properties/status/properties/conditions/items",
+    // a copy of spec.strategy.canary.steps
+    "/properties/status/properties/candidate/properties/steps/items",
 ];
 
 const ROOT: &str = "/spec/versions/0/schema/openAPIV3Schema";

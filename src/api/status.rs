@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CanaryStep, StrategyKind};
+use super::{CanaryStep, CheckStatus, SmokeTestStatus, StrategyKind};
 
 /// Observed state of the app.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -72,6 +72,12 @@ pub struct PhoenixAppStatus {
     /// The migration of the current attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<MigrationStatus>,
+    /// Checks of the rollout or bake under way, or of the last one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub analysis: Vec<CheckStatus>,
+    /// Smoke tests of the rollout under way, or of the last one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub smoke_tests: Vec<SmokeTestStatus>,
     /// The command last answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_command: Option<LastCommand>,
@@ -114,6 +120,8 @@ impl Default for PhoenixAppStatus {
             restarts: BTreeMap::new(),
             secrets_for: None,
             migration: None,
+            analysis: Vec::new(),
+            smoke_tests: Vec::new(),
             last_command: None,
             history: Vec::new(),
             conditions: Vec::new(),

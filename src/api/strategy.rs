@@ -4,14 +4,28 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{amount::Amount, duration::Duration};
+use super::{
+    amount::Amount,
+    analysis::{AnalysisStep, Check, SmokeTest, SmokeTestStep},
+    duration::Duration,
+};
 
 /// How one revision takes the place of another. Nothing here makes a revision.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.type != 'Canary' || has(self.canary.steps)").message(
-    "strategy.canary.steps must not be empty with type Canary; give at least one step, as in [{setWeight: 10}, {pause: {}}]"
-))]
+#[x_kube(
+    validation = Rule::new("self.type != 'Canary' || has(self.canary.steps)").message(
+        "strategy.canary.steps must not be empty with type Canary; give at least one step, as in [{setWeight: 10}, {pause: {}}]"
+    ),
+    validation = Rule::new(
+        "!has(self.canary.steps) || self.canary.steps.all(s, !has(s.analysis) || (has(self.analysis) && (!has(s.analysis.names) || s.analysis.names.all(n, self.analysis.exists(c, c.name == n)))))"
+    )
+    .message("an analysis step of strategy.canary.steps must name checks that strategy.analysis holds; add them there"),
+    validation = Rule::new(
+        "!has(self.canary.steps) || self.canary.steps.all(s, !has(s.smokeTest) || (has(self.smokeTests) && (!has(s.smokeTest.names) || s.smokeTest.names.all(n, self.smokeTests.exists(t, t.name == n)))))"
+    )
+    .message("a smokeTest step of strategy.canary.steps must name tests that strategy.smokeTests holds; add them there")
+)]
 pub struct StrategySpec {
     /// `Rolling`: pod by pod, nothing is lost. `Recreate`: the old pods are gone before the first new one starts.
     /// `BlueGreen`: the new pods stand ready beside the old ones, then one write moves all requests.
@@ -41,6 +55,16 @@ pub struct StrategySpec {
     /// How a canary goes. Example: `{steps: [{setWeight: 10}, {pause: {duration: 5m}}, {setWeight: 50}, {pause: {}}]}`
     #[serde(default)]
     pub canary: CanarySpec,
+    /// Checks of numbers out of Prometheus, during rollouts and after. Example: `[{name: errors, preset: PromExErrorRate}]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub analysis: Vec<Check>,
+    /// Tests of the new pods, once each has published its address. Example: `[{name: home, http: {path: /}}]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub smoke_tests: Vec<SmokeTest>,
 }
 
 impl Default for StrategySpec {
@@ -54,6 +78,8 @@ impl Default for StrategySpec {
             rolling: RollingSpec::default(),
             blue_green: BlueGreenSpec::default(),
             canary: CanarySpec::default(),
+            analysis: Vec::new(),
+            smoke_tests: Vec::new(),
         }
     }
 }
@@ -195,8 +221,10 @@ impl Default for CanarySpec {
 /// One step of a canary: exactly one of its fields.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.setWeight), has(self.pause)].filter(x, x).size() == 1").message(
-    "a step of strategy.canary.steps must have exactly one of setWeight and pause; write one step for each"
+#[x_kube(validation = Rule::new(
+    "[has(self.setWeight), has(self.pause), has(self.analysis), has(self.smokeTest)].filter(x, x).size() == 1"
+).message(
+    "a step of strategy.canary.steps must have exactly one of setWeight, pause, analysis and smokeTest; write one step for each"
 ))]
 pub struct CanaryStep {
     /// Share of the requests, in percent. By pods it is the nearest that whole pods can give. Example: `10`
@@ -206,6 +234,12 @@ pub struct CanaryStep {
     /// Wait: for a time, or, as `{}`, for a person's `promote`. Example: `{duration: 5m}`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// Measure until the checks pass. Example: `{names: [errors], duration: 10m}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<AnalysisStep>,
+    /// Test the new pods. Example: `{names: [home]}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoke_test: Option<SmokeTestStep>,
 }
 
 /// A wait between two steps.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Amount, BlueGreenSpec, CanaryStep, Canonical, Isolation, MigrationsMode, OnFailure, Pause, PhoenixApp,
-    PhoenixAppSpec, PodDisruptionBudgetMode, StrategyKind, StrategySpec, labels,
+    PhoenixAppSpec, PodDisruptionBudgetMode, SmokeTestStep, StrategyKind, StrategySpec, labels,
     names::{AppName, Namespace, ResourceVersion, Uid},
 };
 
@@ -114,8 +114,12 @@ pub struct Strategy {
 
 /// What stands before all requests move: a canary's steps as they are, or a blue-green's wait for time or a person.
 fn steps(strategy: &StrategySpec) -> Vec<CanaryStep> {
+    let tests = !strategy.smoke_tests.is_empty();
+    let smoke_test =
+        tests.then(|| CanaryStep { smoke_test: Some(SmokeTestStep::default()), ..CanaryStep::default() });
     match strategy.kind {
-        StrategyKind::Rolling | StrategyKind::Recreate => Vec::new(),
+        // after the first batch, or after the last
+        StrategyKind::Rolling | StrategyKind::Recreate => smoke_test.into_iter().collect(),
         StrategyKind::Canary => strategy.canary.steps.clone(),
         StrategyKind::BlueGreen => {
             let BlueGreenSpec { auto_promote, auto_promote_after, .. } = strategy.blue_green;
@@ -124,7 +128,8 @@ fn steps(strategy: &StrategySpec) -> Vec<CanaryStep> {
                 (true, Some(after)) => Some(Pause { duration: Some(after) }),
                 (true, None) => None,
             };
-            pause.map(|pause| CanaryStep { pause: Some(pause), set_weight: None }).into_iter().collect()
+            let pause = pause.map(|pause| CanaryStep { pause: Some(pause), ..CanaryStep::default() });
+            smoke_test.into_iter().chain(pause).collect()
         }
     }
 }

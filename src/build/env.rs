@@ -328,7 +328,7 @@ fn with_zflags(entry: &EnvVar, zflags: &str) -> EnvVar {
     }
 }
 
-fn value(name: &str, value: impl Into<String>) -> EnvVar {
+pub(super) fn value(name: &str, value: impl Into<String>) -> EnvVar {
     EnvVar { name: name.to_owned(), value: Some(value.into()), value_from: None }
 }
 

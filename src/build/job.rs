@@ -29,7 +29,6 @@ pub(super) fn template(app: &ValidatedApp, facts: &env::Facts, effective: &Effec
         resources: migrations.resources.clone().or_else(|| app.spec.resources.clone()),
         ..pod::container(app, facts, mounts)
     };
-    let no_mesh = || NO_MESH.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
     let mut annotations = app.spec.pod_metadata.annotations.clone();
     annotations.extend(no_mesh());
     let mut labels = labels::of_migration(&app.name, &facts.revision);
@@ -48,6 +47,11 @@ pub(super) fn template(app: &ValidatedApp, facts: &env::Facts, effective: &Effec
             ..pod::pod(app, effective)
         }),
     }
+}
+
+/// What keeps a sidecar out.
+pub(super) fn no_mesh() -> impl Iterator<Item = (String, String)> {
+    NO_MESH.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()))
 }
 
 /// The Job of an attempt, from the stored template; none when no Job migrates for this revision.

@@ -17,6 +17,7 @@ mod secret;
 mod service;
 mod service_account;
 mod shutdown;
+mod smoke_job;
 mod volumes;
 
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use revision::{Effective, Revision, RevisionError, controller_revision, rend
 pub use secret::generated_secret;
 pub use service::{ServiceSelector, active_service, headless_service, preview_service};
 pub use service_account::service_account;
+pub use smoke_job::smoke_job;
 
 /// Facts about the cluster that the operator is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
+    analysis::Endpoint,
     build::{PeersRole, Settings},
     controller::{self, Options},
     telemetry::{self, LogFormat},
@@ -39,6 +40,10 @@ pub struct Run {
     /// Longest wait for any answer of the API server, as 10s.
     #[arg(long, env = "PHOENIX_OPERATOR_CALL_TIMEOUT", default_value = "10s")]
     call_timeout: crate::api::Duration,
+    /// A Prometheus that apps' checks may ask: name=URL, and after commas bearer=FILE (a token) or ca=FILE. May be
+    /// repeated. Apps name it; they never choose an address.
+    #[arg(long, value_name = "NAME=URL")]
+    prometheus: Vec<Endpoint>,
     /// Names this process in events. In a pod: its name.
     #[arg(long, env = "HOSTNAME", default_value = "phoenix-operator")]
     instance: String,
@@ -61,6 +66,7 @@ impl Run {
         let options = Options {
             namespaces,
             settings: Settings { cluster_domain, peers_role: self.peers_role },
+            prometheus: self.prometheus,
             listen: self.listen,
             concurrency: self.concurrency,
             call_timeout: Duration::from(self.call_timeout),

@@ -48,7 +48,8 @@ pub fn child(meta: &ObjectMeta) -> Option<AppKey> {
     let name = owner
         .map(|owner| owner.name.clone())
         .or_else(|| label(labels::APP))
-        .or_else(|| label(labels::MIGRATION))?;
+        .or_else(|| label(labels::MIGRATION))
+        .or_else(|| label(labels::SMOKE))?;
     Some(AppKey { namespace: meta.namespace.clone()?, name })
 }
 

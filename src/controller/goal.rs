@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     api::{PhoenixApp, RevisionName, StrategyKind, ValidatedApp},
     build::Revision,
-    plan::Goal,
+    plan::{Goal, analysis::Proofs},
 };
 
 /// The goal of a valid app, with the revision its spec describes.
@@ -35,6 +35,7 @@ pub fn goal(app: &ValidatedApp, desired: &RevisionName) -> Goal {
         stop_before_migration: app.strategy.kind == StrategyKind::Recreate && app.has_pvc,
         desired: desired.to_string(),
         command: app.command.clone(),
+        proofs: Proofs::of(app),
     }
 }
 
@@ -66,6 +67,7 @@ pub fn of_invalid(app: &PhoenixApp) -> Goal {
         stop_before_migration: false,
         desired,
         command: None,
+        proofs: Proofs::default(),
     }
 }
 

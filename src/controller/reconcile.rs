@@ -28,6 +28,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
+    analysis::Runner,
     api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp},
     build::{Revision, Settings},
     plan::{Event, EventKind, Fault, Goal, Plan, World, plan},
@@ -85,6 +86,8 @@ pub struct Reconciler {
     pub health: Health,
     /// What is counted.
     pub metrics: Metrics,
+    /// Measures what the planner asks for.
+    pub runner: Runner<AppKey>,
     /// Facts about the cluster.
     pub settings: Settings,
     /// The caches, by namespace; one for all under none.
@@ -138,6 +141,7 @@ impl Reconciler {
     async fn pass(&self, key: &AppKey, snapshot: &Snapshot, probe: bool) -> Outcome {
         let (stored, unreadable) = snapshot.stored();
         let Observed { mut world, wake, killed } = observe::observe(snapshot, &stored);
+        world.measured = self.runner.answers(key);
         let mut status = snapshot.app.status.clone().unwrap_or_default();
         if !snapshot.quoting() {
             status::forget_quotes(&mut status);
@@ -205,7 +209,7 @@ impl Reconciler {
     /// change, the writes go first: should they fail again, the status stays as it is.
     async fn rounds(&self, pass: &mut Pass<'_>, after_fault: bool) -> Result<Option<Timestamp>, Halt> {
         for _ in 0..ROUNDS {
-            let Plan { mut status, writes, wake } =
+            let Plan { mut status, writes, wake, measure } =
                 plan(&pass.goal, &pass.status, &pass.world, pass.snapshot.now);
             if pass.snapshot.since.is_none() {
                 status::keep_counts(&mut status, &pass.status);
@@ -229,10 +233,12 @@ impl Reconciler {
             if writes_first {
                 self.write_status(pass, &status).await?;
             }
-            match pass.applied.secret.take() {
-                Some(posted) => pass.world.secret_posted = Some(posted),
-                None => return Ok(wake),
-            }
+            let Some(posted) = pass.applied.secret.take() else {
+                // after the status: what it has counted is not asked for any more
+                self.runner.ask(pass.key, measure);
+                return Ok(wake);
+            };
+            pass.world.secret_posted = Some(posted);
         }
         Ok(None)
     }
@@ -294,6 +300,7 @@ impl Reconciler {
     pub fn forget(&self, key: &AppKey) {
         self.fresh(|freshness| freshness.forget(key));
         self.memory.forget(key);
+        self.runner.forget(key);
         self.metrics.phase(&key.namespace, &key.name, None);
     }
 

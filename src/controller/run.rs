@@ -29,6 +29,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
+    analysis::{Endpoint, Runner},
     build::Settings,
     telemetry::{self, Metrics},
 };
@@ -47,6 +48,8 @@ pub struct Options {
     pub namespaces: BTreeSet<String>,
     /// Facts about the cluster.
     pub settings: Settings,
+    /// What apps' checks may ask.
+    pub prometheus: Vec<Endpoint>,
     /// Where metrics and health are served.
     pub listen: SocketAddr,
     /// Apps reconciled at the same time.
@@ -146,6 +149,11 @@ fn assemble(
         writer,
         freshness,
         memory: Memory::default(),
+        runner: Runner::new(options.prometheus.clone(), {
+            let news = news.clone();
+            // nobody listens any more: stopping
+            move |key| drop(news.send(News::Changed(key)))
+        }),
         health: health.clone(),
         metrics: metrics.clone(),
         settings: options.settings.clone(),

@@ -83,11 +83,12 @@ impl Scope {
             revisions: begin.typed(Some(of_app), child, whole),
             deployments: begin.typed(Some(of_app), child, whole),
             replica_sets: begin.metadata::<ReplicaSet>(of_app),
-            // On pods of both Deployments and migrations.
+            // On pods of Deployments, migrations and smoke tests.
             pods: begin.typed(Some(labels::REVISION), child, prune_pod),
             services: begin.typed(Some(of_app), child, whole),
             slices: begin.typed(Some(of_app), child, whole),
-            jobs: begin.typed(Some(labels::MIGRATION), child, whole),
+            // On those of migrations and smoke tests.
+            jobs: begin.typed(Some(labels::REVISION), child, whole),
             config_maps: begin.typed(Some(of_app), child, whole),
             service_accounts: begin.typed(Some(of_app), child, whole),
             role_bindings: begin.typed(Some(of_app), child, whole),

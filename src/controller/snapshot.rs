@@ -35,13 +35,13 @@ pub struct Snapshot {
     pub deployments: Vec<Arc<Deployment>>,
     /// Metadata of `ReplicaSets`.
     pub replica_sets: Vec<Arc<PartialObjectMeta<ReplicaSet>>>,
-    /// Pods, those of migrations included.
+    /// Pods, those of migrations and smoke tests included.
     pub pods: Vec<Arc<Pod>>,
     /// Services.
     pub services: Vec<Arc<Service>>,
     /// Endpoints of the Services.
     pub slices: Vec<Arc<EndpointSlice>>,
-    /// Migration Jobs.
+    /// Jobs of migrations and smoke tests.
     pub jobs: Vec<Arc<Job>>,
     /// `ConfigMaps`.
     pub config_maps: Vec<Arc<ConfigMap>>,

@@ -39,6 +39,9 @@ pub fn forget_quotes(status: &mut PhoenixAppStatus) {
         migration.log_tail.clear();
         bare(&mut migration.message);
     }
+    for test in &mut status.smoke_tests {
+        bare(&mut test.message);
+    }
     if let Some(verdict) = status.candidate.as_mut().and_then(|candidate| candidate.verdict.as_mut()) {
         bare(&mut verdict.message);
     }
@@ -111,6 +114,8 @@ pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
             restarts,
             secrets_for,
             migration,
+            analysis,
+            smoke_tests,
             last_command,
             history,
             observed_generation: _,
@@ -139,6 +144,8 @@ pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
             restarts,
             secrets_for,
             migration,
+            analysis,
+            smoke_tests,
             last_command,
             history,
             ..PhoenixAppStatus::default()

@@ -4,7 +4,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Draft, clock, strategy};
+use super::{Draft, clock, decide, proof, strategy};
+use crate::api::{Candidate, Outcome};
+
+/// A check failed during the bake: the revision before is stable again.
+pub(super) fn failed(d: &mut Draft) -> Option<Candidate> {
+    let previous = d.status.previous.clone()?;
+    let why = proof::bake(d)?;
+    if !d.world.revisions.contains_key(&previous) {
+        return None;
+    }
+    decide::revert(d, &previous, Outcome::Failed, proof::ANALYSIS_FAILED, &why);
+    d.status.candidate.clone()
+}
 
 /// Ends what has lasted long enough.
 pub(super) fn go_on(d: &mut Draft) {

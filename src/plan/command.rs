@@ -8,7 +8,7 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::Rev;
-use super::{Draft, decide, rollout, strategy};
+use super::{Draft, analysis, decide, proof, rollout, strategy};
 use crate::api::{CommandAnswer, LastCommand, Outcome};
 
 /// Answers the command in the annotation, once.
@@ -145,8 +145,16 @@ impl Command<'_> {
         if self.number.is_some_and(|number| number != i64::from(step)) {
             return ignored(format!("stale: the present step is {step}"));
         }
-        let waiting = strategy::step(candidate).is_some_and(|step| step.pause.is_some());
-        if !waiting || candidate.step_since.is_none() {
+        let at = strategy::step(candidate).filter(|_| candidate.step_since.is_some());
+        let (pause, proves) = (
+            at.is_some_and(|step| step.pause.is_some()),
+            at.is_some_and(|step| step.analysis.is_some() || step.smoke_test.is_some()),
+        );
+        if proof::is_inconclusive(d) {
+            analysis::acknowledge(&mut d.status.analysis);
+            return accepted("the checks count anew");
+        }
+        if !pause && !proves {
             return refused(
                 "the rollout does not wait at a pause; `promote-full` skips all steps that are left",
             );

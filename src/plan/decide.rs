@@ -8,7 +8,7 @@ use super::replicas::Moves;
 use super::report::{Found, Gate};
 use super::strategy;
 use super::world::{Rev, RevisionObs, Selector, Upkeep};
-use super::{Draft, Facts, Write, aftermath, clock, history, migration, prune, rollout, traffic};
+use super::{Draft, Facts, Write, aftermath, clock, history, migration, proof, prune, rollout, traffic};
 use crate::api::{Candidate, OnFailure, Outcome, StrategyKind, Verdict};
 
 /// Decides everything but what the status says about it.
@@ -18,8 +18,12 @@ pub(super) fn decide(d: &mut Draft) -> Found {
         Some(candidate) if candidate.verdict.is_none() => forward(d, &candidate),
         Some(candidate) if d.status.stable.is_some() => back(d, &candidate),
         Some(candidate) => stay(d, &candidate),
-        None => rest(d),
+        None => match aftermath::failed(d) {
+            Some(candidate) => back(d, &candidate),
+            None => rest(d),
+        },
     };
+    proof::sweep(d);
     found.surplus = d.status.candidate.is_none() && d.stable().is_some_and(|stable| !alone(d, &stable));
     record_facts(d);
     found
@@ -55,6 +59,8 @@ pub(super) fn start(d: &mut Draft, revision: &Rev) {
     d.status.migration = None;
     d.status.bake = None;
     d.status.kept = None;
+    d.status.analysis.clear();
+    d.status.smoke_tests.clear();
     d.status.candidate = Some(Candidate {
         revision: revision.clone(),
         attempt: d.status.attempt,

@@ -5,12 +5,14 @@
 //! before the first write that follows from them.
 
 mod aftermath;
+pub mod analysis;
 mod clock;
 mod command;
 mod decide;
 mod events;
 mod history;
 mod migration;
+mod proof;
 mod prune;
 mod recover;
 mod replicas;
@@ -26,13 +28,14 @@ mod tests;
 use jiff::Timestamp;
 
 use crate::api::{Outcome, PhoenixAppStatus};
+use analysis::Measurement;
 
 pub use events::{Event, EventKind, events};
 pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
 pub use world::{
     DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
-    RevisionObs, SecretPosted, Selector, ServiceObs, Upkeep, World,
+    RevisionObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, World,
 };
 
 /// What to do now.
@@ -44,6 +47,8 @@ pub struct Plan {
     pub writes: Vec<Write>,
     /// When time alone will change the plan.
     pub wake: Option<Timestamp>,
+    /// What is to be measured now, and has not been; its answers come with a later world.
+    pub measure: Vec<Measurement>,
 }
 
 /// One change to a child. At most one write of a plan lowers, moves or deletes something, and it is the last.
@@ -124,7 +129,18 @@ pub enum Write {
         /// The attempt.
         attempt: i64,
     },
-    /// Delete a migration Job and its pods.
+    /// Make the Job of a smoke test.
+    CreateSmokeJob {
+        /// The revision.
+        revision: Rev,
+        /// The attempt.
+        attempt: i64,
+        /// What it is made for: `rollout`, `step-2`.
+        span: String,
+        /// The test.
+        test: String,
+    },
+    /// Delete a migration Job, or that of a smoke test, and its pods.
     DeleteJob {
         /// Its name.
         name: String,
@@ -186,9 +202,17 @@ impl Write {
 ///
 /// `status` is the status as stored; `now` is the present instant.
 pub fn plan(goal: &Goal, status: &PhoenixAppStatus, world: &World, now: Timestamp) -> Plan {
-    let mut draft = Draft { goal, world, now, status: status.clone(), writes: Vec::new(), wake: None };
+    let mut draft = Draft {
+        goal,
+        world,
+        now,
+        status: status.clone(),
+        writes: Vec::new(),
+        wake: None,
+        measure: Vec::new(),
+    };
     if goal.deleting {
-        return Plan { status: draft.status, writes: Vec::new(), wake: None };
+        return Plan { status: draft.status, writes: Vec::new(), wake: None, measure: Vec::new() };
     }
     draft.status.observed_generation = goal.generation;
     recover::recover(&mut draft);
@@ -202,8 +226,9 @@ pub fn plan(goal: &Goal, status: &PhoenixAppStatus, world: &World, now: Timestam
     report::report(&mut draft, &found);
     if goal.suspend || world.fault.is_some() {
         draft.writes.clear();
+        draft.measure.clear();
     }
-    Plan { status: draft.status, writes: draft.writes, wake: draft.wake }
+    Plan { status: draft.status, writes: draft.writes, wake: draft.wake, measure: draft.measure }
 }
 
 /// A plan in the making.
@@ -214,6 +239,7 @@ struct Draft<'a> {
     status: PhoenixAppStatus,
     writes: Vec<Write>,
     wake: Option<Timestamp>,
+    measure: Vec<Measurement>,
 }
 
 impl Draft<'_> {

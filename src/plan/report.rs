@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Draft;
 use super::world::{Rev, Selector};
-use super::{clock, migration, strategy};
+use super::{clock, migration, proof, strategy};
 use crate::api::{Candidate, Outcome, Phase, Verdict};
 
 /// How a gate stands.
@@ -52,6 +52,12 @@ pub(super) struct Found {
     pub person: bool,
     /// A person holds the rollout.
     pub paused: bool,
+    /// Checks of the rollout.
+    pub analysis: Gate,
+    /// Smoke tests of the step under way.
+    pub smoke: Gate,
+    /// A check is neither good nor bad, and a person has to decide.
+    pub inconclusive: Option<String>,
     /// Until when a step waits.
     pub until: Option<Timestamp>,
     /// One pod, and no room for a second: the canary's weights cannot be had.
@@ -177,6 +183,8 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
         message = format!("{message}: {why}");
     } else if let Gate::Failed { message: why, .. } | Gate::Waiting(why) = &found.pods {
         message = format!("{message}: {why}");
+    } else if let (Gate::Waiting(why), _) | (_, Gate::Waiting(why)) = (&found.smoke, &found.analysis) {
+        message = format!("{message}: {why}");
     } else if let Gate::Waiting(why) = &found.traffic {
         message = format!("{message}: {why}");
     }
@@ -195,6 +203,10 @@ fn waits_for_a_person(d: &Draft, found: &Found, candidate: &Candidate, head: &st
     let message = if found.paused {
         let n = d.status.last_command.as_ref().map_or(0, |last| last.n) + 1;
         format!("{head}: paused by a person; annotate phoenix-operator.dev/command=\"resume {target}/{n}\"")
+    } else if let Some(why) = &found.inconclusive {
+        format!(
+            "{head}: {why}; a person decides: annotate phoenix-operator.dev/command=\"promote {target}\", or abort"
+        )
     } else if found.person {
         let weight = at_weight(candidate);
         format!(
@@ -336,6 +348,8 @@ impl Conditions<'_, '_> {
         self.gate("SecretsReady", &self.found.secrets);
         self.gate("Migrated", &self.migrated());
         self.gate("PodsReady", &self.pods());
+        self.gate("SmokeTested", &self.proven(&self.found.smoke, proof::SMOKE_TEST_FAILED));
+        self.gate("AnalysisPassed", &self.proven(&self.found.analysis, proof::ANALYSIS_FAILED));
         self.gate("TrafficShifted", &self.traffic());
         self.set_or_remove_with(
             WEIGHTS_UNATTAINABLE,
@@ -389,6 +403,16 @@ impl Conditions<'_, '_> {
         self.d.status.candidate.as_ref().and_then(|candidate| candidate.verdict.as_ref())
     }
 
+    /// A proof that failed stays so until another attempt.
+    fn proven(&self, gate: &Gate, reason: &str) -> Gate {
+        match self.verdict() {
+            Some(verdict) if verdict.reason == reason => {
+                Gate::Failed { reason: verdict.reason.clone(), message: verdict.message.clone() }
+            }
+            _ => gate.clone(),
+        }
+    }
+
     fn migrated(&self) -> Gate {
         match self.verdict() {
             Some(verdict) if verdict.reason == migration::FAILED => self.failed_migration(verdict),
@@ -407,7 +431,7 @@ impl Conditions<'_, '_> {
     fn pods(&self) -> Gate {
         let at_rest = self.d.status.candidate.is_none() && self.d.status.stable.is_some();
         match self.verdict() {
-            Some(verdict) if verdict.reason != migration::FAILED => {
+            Some(verdict) if !about_something_else(verdict) => {
                 Gate::Failed { reason: verdict.reason.clone(), message: verdict.message.clone() }
             }
             _ if at_rest && self.verdicts.phase == Phase::Healthy => Gate::Passed,
@@ -479,6 +503,11 @@ impl Conditions<'_, '_> {
             });
         }
     }
+}
+
+/// It ended for another reason than its pods.
+fn about_something_else(verdict: &Verdict) -> bool {
+    [migration::FAILED, proof::ANALYSIS_FAILED, proof::SMOKE_TEST_FAILED].contains(&verdict.reason.as_str())
 }
 
 /// A condition's reason is one CamelCase word; the API convention refuses an empty one.

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::proof::{self, Proof};
 use super::report::{Found, Gate};
 use super::strategy::{self, Aim};
 use super::{Draft, Write, clock, decide, history};
@@ -9,22 +10,31 @@ use crate::api::{Bake, Candidate, Kept, Outcome, StrategyKind};
 
 /// Moves on: steps that have passed are left behind, then what the present one aims for is written.
 pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
-    found.unsplittable =
-        d.status.candidate.as_ref().is_some_and(|candidate| strategy::cannot_split(d, candidate));
-    if !d.status.paused {
-        while pass(d, found) {}
+    let Some(candidate) = d.status.candidate.clone() else { return };
+    found.unsplittable = strategy::cannot_split(d, &candidate);
+    let proof = if d.goal.replicas == 0 { Proof::default() } else { prove(d) };
+    found.analysis = proof.analysis.clone();
+    found.smoke = proof.smoke.clone();
+    if proof::fail(d, &proof) {
+        return;
+    }
+    let stays = d.status.paused || proof.inconclusive.is_some();
+    if !stays {
+        let evaluated = d.status.candidate.as_ref().map(|candidate| candidate.step);
+        while pass(d, found, &proof, evaluated) {}
     }
     let Some(candidate) = d.status.candidate.clone() else { return };
     let aim = strategy::aim(d, &candidate);
     let returning = matches!(aim, Aim::Stand { .. }) && strategy::before_standing(d);
-    if d.status.paused {
+    if stays {
         let moves = strategy::freeze(d, &candidate, aim);
         decide::perform(d, Some(&candidate.revision), &moves);
         pods(d, &candidate, aim, found);
-        found.paused = true;
+        found.paused = d.status.paused;
+        found.inconclusive = proof.inconclusive;
         clock::stop(d);
     } else if returning {
-        back_to_stable_first(d, candidate, aim, found);
+        back_to_stable_first(d, &candidate, aim, found);
     } else {
         let moves = strategy::advance(d, &candidate, aim);
         decide::perform(d, Some(&candidate.revision), &moves);
@@ -36,8 +46,24 @@ pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
     }
 }
 
-/// Leaves the present step behind, if it has passed. False when there is none, or it has not.
-fn pass(d: &mut Draft, found: &mut Found) -> bool {
+/// What the step under way has to prove, and the background of the rollout. A step of proofs begins with the pods that
+/// it is about.
+fn prove(d: &mut Draft) -> Proof {
+    let Some(candidate) = d.status.candidate.clone() else { return Proof::default() };
+    let aim = strategy::aim(d, &candidate);
+    let ready = strategy::reached(d, &candidate, aim);
+    let proves =
+        strategy::step(&candidate).is_some_and(|step| step.analysis.is_some() || step.smoke_test.is_some());
+    if proves && ready && candidate.step_since.is_none() {
+        begin(d);
+    }
+    let candidate = d.status.candidate.clone().unwrap_or(candidate);
+    proof::look(d, &candidate, ready)
+}
+
+/// Leaves the present step behind, if it has passed. False when there is none, or it has not. The proof was looked at
+/// for the step `proven`.
+fn pass(d: &mut Draft, found: &mut Found, proof: &Proof, proven: Option<i32>) -> bool {
     let Some(candidate) = d.status.candidate.clone() else { return false };
     let Some(step) = strategy::step(&candidate).cloned() else { return false };
     if d.goal.replicas == 0 {
@@ -50,6 +76,13 @@ fn pass(d: &mut Draft, found: &mut Found) -> bool {
             begin(d);
         }
         found.unsplittable || strategy::reached(d, &candidate, aim)
+    } else if step.analysis.is_some() || step.smoke_test.is_some() {
+        if Some(candidate.step) != proven {
+            // It has just begun: what it asks for is looked at next.
+            d.wake_at(d.now);
+            return false;
+        }
+        proof.step_passed
     } else {
         let since = match begun {
             Some(since) => since,
@@ -153,6 +186,10 @@ fn last_stretch(d: &mut Draft, candidate: &Candidate, found: &mut Found) {
     } else {
         Gate::Waiting(format!("{serving} of {wanted} pods of revision {focus} receive requests"))
     };
+    if shifted && matches!(found.analysis, Gate::Waiting(_)) {
+        clock::stop(d);
+        return;
+    }
     if shifted {
         promote(d, candidate);
         found.settled = true;
@@ -192,8 +229,8 @@ fn keep_time(d: &mut Draft, candidate: &Candidate, aim: Aim, found: &mut Found) 
 
 /// An earlier rollout left the requests spread over several revisions. If the stable one cannot take them all again, it
 /// is broken, and must not block its fix: the candidate then comes pod by pod.
-fn back_to_stable_first(d: &mut Draft, candidate: Candidate, aim: Aim, found: &mut Found) {
-    let moves = strategy::advance(d, &candidate, aim);
+fn back_to_stable_first(d: &mut Draft, candidate: &Candidate, aim: Aim, found: &mut Found) {
+    let moves = strategy::advance(d, candidate, aim);
     decide::perform(d, d.status.stable.clone().as_ref(), &moves);
     found.waits = Some("requests return to the stable revision first".to_owned());
     let stable = d.status.stable.clone().unwrap_or_default();

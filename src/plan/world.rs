@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::analysis::{MeasureKey, Measured, Proofs};
 use crate::api::{CanaryStep, OnFailure, StrategyKind};
 
 /// Name of a revision, as it stands in the names and labels of its children.
@@ -62,6 +63,8 @@ pub struct Goal {
     pub desired: Rev,
     /// The command annotation, as given.
     pub command: Option<String>,
+    /// What a release is to prove.
+    pub proofs: Proofs,
 }
 
 /// What was observed.
@@ -85,6 +88,12 @@ pub struct World {
     pub jobs: Vec<JobObs>,
     /// Pods of migration Jobs that have not ended, with the node each is on.
     pub migration_pods: Vec<MigrationPod>,
+    /// Jobs of smoke tests.
+    pub smoke_jobs: Vec<SmokeJobObs>,
+    /// Addresses per revision of ready pods that are not on their way out.
+    pub addresses: BTreeMap<Rev, BTreeSet<String>>,
+    /// Answers to measurements that earlier plans asked for.
+    pub measured: BTreeMap<MeasureKey, Measured>,
     /// Children that differ from what they should be and whose repair can harm nothing.
     pub upkeep: BTreeSet<Upkeep>,
     /// The generated Secret exists for this revision: the answer to a write of this very pass.
@@ -222,6 +231,17 @@ pub struct JobObs {
     pub waiting: Option<String>,
     /// A pod of it has run.
     pub started: bool,
+}
+
+/// The Job of a smoke test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmokeJobObs {
+    /// The test.
+    pub test: String,
+    /// The span it was made for.
+    pub span: String,
+    /// The Job.
+    pub job: JobObs,
 }
 
 /// How a Job stands.

@@ -21,3 +21,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else }}{{ required "serviceAccount.name is needed when serviceAccount.create is false" .Values.serviceAccount.name }}
 {{- end }}
 {{- end }}
+
+{{- /* Not empty when an endpoint has a Secret. */}}
+{{- define "phoenix-operator.prometheusSecrets" -}}
+{{- range .Values.prometheus.endpoints }}{{ .secretName }}{{ end }}
+{{- end }}

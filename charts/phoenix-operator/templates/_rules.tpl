@@ -24,7 +24,7 @@ no right given that the operator does not hold itself (no bind, escalate or impe
 - apiGroups: [apps]
   resources: [replicasets]
   verbs: [list, watch]
-# Migrations: made, watched, deleted once recorded.
+# Migrations and smoke tests: made, watched, deleted once recorded.
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]

@@ -11,7 +11,7 @@ mod kwok;
 mod ledger;
 mod network;
 mod node;
-mod packages;
+pub(crate) mod packages;
 mod pki;
 mod process;
 mod real;

@@ -1,7 +1,7 @@
 //! What real nodes need of the machine: root, Linux, and Debian packages.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    Nodes,
+    Nodes, process,
     tools::{self, Group},
 };
 
@@ -111,8 +111,35 @@ fn install(packages: &[&str]) -> Result<()> {
     apt(&[&["install", "-y", "--no-install-recommends"], packages].concat())
 }
 
+/// Unpacks a Debian package into a directory that is not there yet, without installing it: nothing of the machine
+/// changes, no service of it starts, and no root is needed. What it depends on is not unpacked.
+pub fn unpack(package: &str, into: &Path) -> Result<()> {
+    let new = into.with_extension("new");
+    if new.exists() {
+        fs::remove_dir_all(&new).with_context(|| format!("removing {}", new.display()))?;
+    }
+    let download = new.join("download");
+    fs::create_dir_all(&download).with_context(|| format!("making {}", download.display()))?;
+    eprintln!("e2e: unpacking {package}");
+    let fetched = apt_in(&download, &["download", package]);
+    fetched.with_context(|| format!("the package {package} cannot be had; `apt-get update` may help"))?;
+    let archive = fs::read_dir(&download)
+        .with_context(|| format!("reading {}", download.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("`apt-get download {package}` left no archive"))?;
+    process::run("dpkg-deb", &["-x", &archive.to_string_lossy(), &new.to_string_lossy()])?;
+    fs::remove_dir_all(&download).with_context(|| format!("removing {}", download.display()))?;
+    fs::rename(&new, into).with_context(|| format!("making {}", into.display()))
+}
+
 fn apt(arguments: &[&str]) -> Result<()> {
+    apt_in(Path::new("/"), arguments)
+}
+
+fn apt_in(dir: &Path, arguments: &[&str]) -> Result<()> {
     let output = Command::new("apt-get")
+        .current_dir(dir)
         .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")

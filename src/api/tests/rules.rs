@@ -107,6 +107,68 @@ fn something_must_give_in_a_rolling_rollout() {
     }
 }
 
+fn strategy(rest: &str) -> String {
+    format!("{{image: x, strategy: {{{rest}}}}}")
+}
+
+fn check(rest: &str) -> String {
+    strategy(&format!("analysis: [{{name: a, {rest}}}]"))
+}
+
+fn smoke(rest: &str) -> String {
+    strategy(&format!("smokeTests: [{{name: a, {rest}}}]"))
+}
+
+#[test]
+fn a_check_asks_one_thing_and_has_a_limit() {
+    accepted(&check("preset: PromExErrorRate"));
+    accepted(&check("preset: TelemetryP99, max: '1.5'"));
+    for limit in ["min", "max", "warnMin", "warnMax"] {
+        accepted(&check(&format!("query: up, {limit}: '1'")));
+    }
+    refused(&check("query: up"), "must have a limit");
+    refused(&check("query: up, max: '1', preset: PromExP95"), "exactly one of query and preset");
+    refused(&check("max: '1'"), "exactly one of query and preset");
+    accepted(&check("query: up, min: '-0.5', max: '-0.5'"));
+    refused(&check("query: up, min: '0.5', max: '0.05'"), "min of a check in strategy.analysis must not");
+    refused(&check("query: up, warnMin: '10', warnMax: '9'"), "warnMin of a check");
+    refused(&check("query: up, max: '1', interval: 0s"), "interval must be at least 1s");
+    refused(&check("query: up, max: '1', window: 0s"), "window must be at least 1s");
+}
+
+#[test]
+fn a_smoke_test_is_a_request_or_a_job() {
+    accepted(&smoke("http: {path: /}"));
+    accepted(&smoke("http: {path: '/health?full=1', status: 302, jsonPath: 'a.b[0].c', value: ok}"));
+    accepted(&smoke("job: {command: [/app/bin/shop, eval, 'Shop.smoke()']}"));
+    refused(&smoke("http: {path: /}, job: {command: [x]}"), "exactly one of http and job");
+    refused("{image: x, strategy: {smokeTests: [{name: a}]}}", "exactly one of http and job");
+    refused(&smoke("http: {path: /, jsonPath: a}"), "both of jsonPath and value");
+    refused(&smoke("http: {path: /, value: a}"), "both of jsonPath and value");
+    refused(&smoke("http: {path: /, timeout: 0s}"), "timeout must be from 1s");
+    refused(&smoke("http: {path: /, timeout: 61s}"), "timeout must be from 1s");
+    refused(&smoke("job: {command: [x], timeout: 0s}"), "timeout must be at least 1s");
+}
+
+#[test]
+fn steps_name_what_there_is() {
+    let steps = |steps: &str| {
+        strategy(&format!(
+            "type: Canary, canary: {{steps: [{{setWeight: 10}}, {steps}]}}, \
+             analysis: [{{name: errors, preset: PromExErrorRate}}], smokeTests: [{{name: home, http: {{path: /}}}}]"
+        ))
+    };
+    accepted(&steps("{analysis: {}}, {smokeTest: {}}"));
+    accepted(&steps("{analysis: {names: [errors], duration: 10m}}, {smokeTest: {names: [home]}}"));
+    refused(&steps("{analysis: {names: [error]}}"), "must name checks that strategy.analysis holds");
+    refused(&steps("{smokeTest: {names: [hom]}}"), "must name tests that strategy.smokeTests holds");
+    refused(&steps("{analysis: {}, pause: {}}"), "exactly one of setWeight, pause, analysis and smokeTest");
+    refused(&steps("{}"), "exactly one of setWeight, pause, analysis and smokeTest");
+    let bare = |step: &str| strategy(&format!("canary: {{steps: [{{setWeight: 10}}, {{{step}: {{}}}}]}}"));
+    refused(&bare("analysis"), "must name checks that strategy.analysis holds");
+    refused(&bare("smokeTest"), "must name tests that strategy.smokeTests holds");
+}
+
 #[test]
 fn replicas_are_never_judged() {
     // an autoscaler writes them through /scale, and must not be refused

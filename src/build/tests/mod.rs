@@ -6,6 +6,7 @@ mod env;
 mod purity;
 mod revision;
 mod shutdown;
+mod smoke_job;
 
 use crate::{
     api::{RevisionName, ValidatedApp, testing::app},

@@ -150,6 +150,10 @@ impl Applier<'_> {
                 self.apply(&desired, version, applied).await
             }
             Write::CreateJob { revision, attempt } => self.create_job(revision, *attempt).await,
+            Write::CreateSmokeJob { revision, attempt, span, test } => {
+                let Some(job) = self.smoke_job(revision, *attempt, span, test)? else { return Ok(()) };
+                self.create(&job).await
+            }
             Write::DeleteJob { name, uid, version } => {
                 self.settle(self.writer.delete::<Job>(self.key, name, uid, version).await)
             }
@@ -271,6 +275,14 @@ impl Applier<'_> {
             return Err(Halt::Wait(format!("the migration pod {name} has not ended yet")));
         }
         self.create(&job).await
+    }
+
+    /// None when the spec does not hold the test any more: the next plan says so.
+    fn smoke_job(&self, revision: &str, attempt: i64, span: &str, test: &str) -> Result<Option<Job>, Halt> {
+        let revision = self.revision(revision)?;
+        let tests = &self.app.spec.strategy.smoke_tests;
+        let job = tests.iter().find(|one| one.name == test).and_then(|test| test.job.as_ref());
+        Ok(job.map(|job| build::smoke_job(self.app, revision, attempt, span, test, job)))
     }
 
     /// What was made for it alone goes first: while the revision is there, it is known that all of it is to go.

@@ -1,8 +1,11 @@
-//! Migration Jobs and their pods.
+//! Jobs of migrations and smoke tests, and their pods.
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use k8s_openapi::{
+    api::{batch::v1::Job, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
 use crate::{
     api::labels,
@@ -11,19 +14,38 @@ use crate::{
         pods::{self, Trouble},
         snapshot::{Snapshot, controller},
     },
-    plan::{JobFailure, JobObs, JobState, MigrationPod},
+    plan::{JobFailure, JobObs, JobState, MigrationPod, SmokeJobObs},
 };
 
 /// Longest end of a migration's log that is kept, in bytes.
 const LOG_TAIL: usize = 2048;
 
-/// How a Job of ours stands.
-pub(super) fn job_obs(snapshot: &Snapshot, job: &Job) -> Option<JobObs> {
+/// How a migration Job of ours stands.
+pub(super) fn migration_job(snapshot: &Snapshot, job: &Job) -> Option<JobObs> {
+    label(&job.metadata, labels::MIGRATION)?;
+    job_obs(snapshot, job)
+}
+
+/// How a Job of ours stands that is a smoke test.
+pub(super) fn smoke_job(snapshot: &Snapshot, job: &Job) -> Option<SmokeJobObs> {
+    label(&job.metadata, labels::SMOKE)?;
+    let annotation = |key: &str| job.metadata.annotations.as_ref().and_then(|all| all.get(key)).cloned();
+    Some(SmokeJobObs {
+        test: annotation(labels::SMOKE_TEST).unwrap_or_default(),
+        span: annotation(labels::SMOKE_SPAN).unwrap_or_default(),
+        job: job_obs(snapshot, job)?,
+    })
+}
+
+fn label(meta: &ObjectMeta, key: &str) -> Option<String> {
+    meta.labels.as_ref().and_then(|all| all.get(key)).cloned()
+}
+
+fn job_obs(snapshot: &Snapshot, job: &Job) -> Option<JobObs> {
     let meta = &job.metadata;
     if !snapshot.owns(meta) {
         return None;
     }
-    let label = |key: &str| meta.labels.as_ref().and_then(|all| all.get(key)).cloned();
     let attempt = meta.annotations.as_ref().and_then(|all| all.get(labels::ATTEMPT));
     let uid = meta.uid.as_deref()?;
     let pods: Vec<_> = snapshot.pods.iter().filter(|pod| controller(&pod.metadata) == Some(uid)).collect();
@@ -47,7 +69,7 @@ pub(super) fn job_obs(snapshot: &Snapshot, job: &Job) -> Option<JobObs> {
         name: meta.name.clone()?,
         uid: uid.to_owned(),
         version: meta.resource_version.clone().unwrap_or_default(),
-        revision: label(labels::REVISION).unwrap_or_default(),
+        revision: label(meta, labels::REVISION).unwrap_or_default(),
         attempt: attempt.and_then(|text| text.parse().ok()).unwrap_or_default(),
         state,
         terminating: snapshot.leaving(meta),

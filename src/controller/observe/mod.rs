@@ -58,8 +58,11 @@ pub fn observe(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -
         published: endpoints(snapshot, &owned_pods, snapshot.preview_service()),
         service: snapshot.active_service().map(|service| service_obs(&app, service)),
         preview: snapshot.preview_service().filter(|seen| !snapshot.leaving(&seen.metadata)).map(preview_obs),
-        jobs: snapshot.jobs.iter().filter_map(|job| jobs::job_obs(snapshot, job)).collect(),
+        jobs: snapshot.jobs.iter().filter_map(|job| jobs::migration_job(snapshot, job)).collect(),
         migration_pods: jobs::migration_pods(snapshot, &app),
+        smoke_jobs: snapshot.jobs.iter().filter_map(|job| jobs::smoke_job(snapshot, job)).collect(),
+        addresses: addresses(snapshot, &owned_pods),
+        measured: BTreeMap::new(),
         upkeep: BTreeSet::new(),
         secret_posted: None,
         secret_missing: snapshot.pods.iter().any(|pod| {
@@ -276,6 +279,14 @@ fn lost(now: Timestamp, pod: &Pod, wake: &mut Option<Timestamp>) -> Option<Strin
     }
     *wake = Some(wake.map_or(until, |earlier| earlier.min(until)));
     None
+}
+
+/// Where ready pods are that are not on their way out.
+fn addresses(snapshot: &Snapshot, owned: &BTreeMap<Rev, Vec<&Arc<Pod>>>) -> BTreeMap<Rev, BTreeSet<String>> {
+    let address = |pod: &&&Arc<Pod>| pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+    let ready = |pod: &&&Arc<Pod>| !snapshot.leaving(&pod.metadata) && pods::is_ready(pod);
+    let of = |pods: &Vec<&Arc<Pod>>| pods.iter().filter(ready).filter_map(|pod| address(&pod)).collect();
+    owned.iter().map(|(revision, pods)| (revision.clone(), of(pods))).collect()
 }
 
 /// Pods that the EndpointSlices of a Service call ready.

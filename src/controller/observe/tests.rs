@@ -224,6 +224,48 @@ fn job(conditions: &Value) -> Arc<k8s_openapi::api::batch::v1::Job> {
 }
 
 #[test]
+fn a_smoke_test_is_no_migration() {
+    let mut shop = shop();
+    let mut job = (*job(&json!([{"type": "Complete", "status": "True"}]))).clone();
+    let annotations = job.metadata.annotations.get_or_insert_default();
+    annotations.insert(labels::SMOKE_TEST.to_owned(), "whole".to_owned());
+    annotations.insert(labels::SMOKE_SPAN.to_owned(), "step-2".to_owned());
+    let own = job.metadata.labels.get_or_insert_default();
+    own.remove(labels::MIGRATION);
+    own.insert(labels::SMOKE.to_owned(), "shop".to_owned());
+    shop.jobs = vec![Arc::new(job.clone())];
+    let world = see(&shop).world;
+    assert!(world.jobs.is_empty());
+    let seen = &world.smoke_jobs[0];
+    assert_eq!((seen.test.as_str(), seen.span.as_str(), seen.job.attempt), ("whole", "step-2", 2));
+    assert_eq!(seen.job.state, JobState::Succeeded);
+    // somebody else's
+    job.metadata.owner_references = None;
+    shop.jobs = vec![Arc::new(job)];
+    assert!(see(&shop).world.smoke_jobs.is_empty());
+}
+
+#[test]
+fn only_ready_pods_of_ours_that_stay_have_an_address() {
+    let mut shop = shop();
+    let with = |name: &str, owned_by: &str, ready: &str, more: Value| {
+        let status =
+            json!({"podIP": format!("10.0.0.{name}"), "conditions": [{"type": "Ready", "status": ready}]});
+        let mut all = json!({"status": status});
+        merge(&mut all, more);
+        pod(name, owned_by, all)
+    };
+    shop.pods = vec![
+        with("1", "r", "True", json!({})),
+        with("2", "r", "False", json!({})),
+        with("3", "r", "True", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})),
+        with("4", "somebody", "True", json!({})),
+    ];
+    let addresses = see(&shop).world.addresses;
+    assert_eq!(addresses, [(REV.to_owned(), ["10.0.0.1".to_owned()].into())].into());
+}
+
+#[test]
 fn an_announced_end_of_a_job_is_none_yet() {
     let mut shop = shop();
     for announced in ["FailureTarget", "SuccessCriteriaMet"] {

@@ -37,8 +37,8 @@ pub(super) fn steps(d: &Draft) -> (StrategyKind, Vec<CanaryStep>) {
         StrategyKind::BlueGreen | StrategyKind::Canary if d.status.stable.is_none() => {
             (StrategyKind::Rolling, Vec::new())
         }
-        kind @ (StrategyKind::Rolling | StrategyKind::Recreate) => (kind, Vec::new()),
-        kind @ (StrategyKind::BlueGreen | StrategyKind::Canary) => (kind, goal.steps.clone()),
+        StrategyKind::Rolling if d.status.stable.is_none() => (StrategyKind::Rolling, Vec::new()),
+        kind => (kind, goal.steps.clone()),
     }
 }
 
@@ -59,6 +59,11 @@ pub(super) fn aim(d: &Draft, candidate: &Candidate) -> Aim {
                 Aim::Mix { candidate: wanted, stable: 0 },
                 |split| Aim::Mix { candidate: split.candidate, stable: split.stable },
             )
+        }
+        // The first batch has the word before the others follow.
+        StrategyKind::Rolling if !last => {
+            let batch = wanted.min(d.goal.surge.saturating_add(d.goal.unavailable).max(1));
+            Aim::Mix { candidate: batch, stable: wanted - batch }
         }
         StrategyKind::Canary | StrategyKind::Rolling => Aim::Mix { candidate: wanted, stable: 0 },
     }
@@ -176,7 +181,7 @@ pub(super) fn freeze(d: &Draft, candidate: &Candidate, aim: Aim) -> Moves {
         Aim::Mix { .. } if mix::in_the_way(d, focus) => stand::clear(d),
         Aim::Mix { .. } => mix::roll(d, focus, asked, d.goal.replicas - asked).next(),
         Aim::Stand { .. } if before_standing(d) => to_stable(d),
-        Aim::Stand { .. } => stand::beside(d, focus, d.world.asked(focus), false),
+        Aim::Stand { .. } => stand::still(d),
     }
 }
 

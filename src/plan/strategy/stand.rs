@@ -29,6 +29,19 @@ pub(super) fn beside(d: &Draft, focus: &Rev, size: u32, switch: bool) -> Moves {
     Stand { d, focus, size, switch, ceiling: u32::MAX }.next()
 }
 
+/// Requests stay where they are, and what serves keeps its size.
+pub(super) fn still(d: &Draft) -> Moves {
+    let Some(service) = &d.world.service else { return to_stable(d) };
+    let Selector::Only(selected) = &service.selector else { return Moves::default() };
+    let asked = d.world.asked(selected);
+    let grows = asked > 0 && asked < d.goal.replicas && d.world.settled(selected);
+    Moves {
+        raise: grows.then(|| (selected.clone(), d.goal.replicas)).into_iter().collect(),
+        lower: None,
+        selector: Some(service.selector.clone()),
+    }
+}
+
 struct Stand<'a> {
     d: &'a Draft<'a>,
     focus: &'a Rev,
@@ -83,7 +96,8 @@ impl Stand<'_> {
             (None, Some(kept)) if kept.drained => self.d.goal.keep_old_replicas,
             _ => return None,
         };
-        self.d.world.revisions.contains_key(previous).then_some((previous, size))
+        let revision = self.d.world.revisions.get(previous)?;
+        (revision.migrated || !revision.needs_migration).then_some((previous, size))
     }
 
     /// Whom the Service is to send all requests to: the focus with `switch`, else the stable revision, as soon as it

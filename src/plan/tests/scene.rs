@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{OnFailure, Phase, PhoenixAppStatus, StrategyKind};
+use crate::plan::analysis::Proofs;
 use crate::plan::{
     DeploymentObs, Goal, JobFailure, JobObs, JobState, Plan, PodsObs, RevisionObs, SecretPosted, Selector,
     ServiceObs, World, Write, plan,
@@ -49,6 +50,7 @@ impl Scene {
             stop_before_migration: false,
             desired: "v1".to_owned(),
             command: None,
+            proofs: Proofs::default(),
         };
         Self { goal, status: PhoenixAppStatus::default(), world: World::default(), now: at(0) }
     }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::scene::{Scene, at, sizes};
+use crate::api::testing::app;
 use crate::api::{CanaryStep, CommandAnswer, OnFailure, Outcome, Pause, Phase, StrategyKind};
-use crate::plan::{PreviewObs, Selector, Write};
+use crate::plan::analysis::{Answer, Measured, Proofs};
+use crate::plan::{Plan, PreviewObs, Selector, Write};
 
 fn only(revision: &str) -> Selector {
     Selector::Only(revision.to_owned())
@@ -64,7 +66,7 @@ fn switched(scene: &mut Scene, from: &str, to: &str, pods: u32) {
     scene.world.endpoints.insert(to.to_owned(), pods);
 }
 
-fn selects(plan: &crate::plan::Plan) -> Option<Selector> {
+fn selects(plan: &Plan) -> Option<Selector> {
     plan.writes.iter().find_map(|write| match write {
         Write::ApplyService { selector, .. } => Some(selector.clone()),
         _ => None,
@@ -394,4 +396,151 @@ fn a_lost_status_is_taken_over_from_the_revisions() {
     assert_eq!((status.stable.as_deref(), status.previous.as_deref()), (Some("v1"), Some("v0")));
     assert_eq!((status.attempt, status.promotion), (3, 2));
     assert_eq!(status.phase, Some(Phase::Failed), "{}", status.message);
+}
+
+/// What an app with these fields of `strategy` asks to be proven.
+fn proofs(strategy: &str) -> Proofs {
+    Proofs::of(&app(&format!("{{image: shop:1, strategy: {strategy}}}")))
+}
+
+/// All that is asked for is answered in the same way.
+fn answer(scene: &mut Scene, plan: &Plan, answer: &Answer) {
+    for measurement in &plan.measure {
+        let measured = Measured { at: scene.now, answer: answer.clone() };
+        scene.world.measured.insert(measurement.key.clone(), measured);
+    }
+}
+
+fn check(more: &str) -> String {
+    format!("{{analysis: [{{name: errors, query: up, max: \"0.05\", interval: 10s, count: 2{more}}}]}}")
+}
+
+#[test]
+fn a_failed_smoke_test_moves_nothing_and_takes_the_pods_away() {
+    let mut scene = Scene::stable();
+    scene.goal.proofs = proofs("{smokeTests: [{name: home, http: {path: /}}]}");
+    let smoke = CanaryStep { smoke_test: Some(Default::default()), ..CanaryStep::default() };
+    scene.goal.strategy = StrategyKind::BlueGreen;
+    scene.goal.steps = vec![smoke];
+    preview(&mut scene, None);
+    scene.ask("v2");
+    scene.store("v2", |_| {});
+    scene.settle();
+    assert!(scene.pass().measure.is_empty(), "nothing is asked before the pods are ready");
+    stands(&mut scene, "v2", 3);
+    scene.world.addresses.insert("v2".to_owned(), ["10.0.0.1".to_owned()].into());
+    let mut plan = scene.settle();
+    while !plan.measure.is_empty() {
+        assert_eq!(selects(&plan), None);
+        answer(&mut scene, &plan, &Answer::Failed("status 500".to_owned()));
+        scene.later(5);
+        plan = scene.settle();
+    }
+    let plan = scene.settle();
+    assert_eq!(sizes(&plan), [size("v2", 0)]);
+    assert_eq!(scene.status.phase, Some(Phase::Failed), "{}", scene.status.message);
+    assert!(scene.status.message.contains("status 500"), "{}", scene.status.message);
+    assert_eq!(scene.condition("SmokeTested"), Some("False"));
+}
+
+#[test]
+fn a_passed_smoke_test_lets_all_requests_move() {
+    let mut scene = Scene::stable();
+    scene.goal.proofs = proofs("{smokeTests: [{name: home, http: {path: /}}]}");
+    let smoke = CanaryStep { smoke_test: Some(Default::default()), ..CanaryStep::default() };
+    scene.goal.strategy = StrategyKind::BlueGreen;
+    scene.goal.steps = vec![smoke];
+    preview(&mut scene, None);
+    scene.ask("v2");
+    scene.store("v2", |_| {});
+    scene.settle();
+    stands(&mut scene, "v2", 3);
+    scene.world.addresses.insert("v2".to_owned(), ["10.0.0.1".to_owned()].into());
+    let plan = scene.settle();
+    assert_eq!((plan.measure.len(), selects(&plan)), (1, None));
+    answer(&mut scene, &plan, &Answer::Passed);
+    assert_eq!(selects(&scene.settle()), Some(only("v2")));
+    assert_eq!(scene.condition("SmokeTested"), Some("True"));
+}
+
+fn canary_with_a_check(more: &str) -> Scene {
+    let mut scene = rollout(StrategyKind::Canary, vec![weight(33), wait(None)]);
+    scene.goal.proofs = proofs(&check(more));
+    scene.run("v2", 1, 1);
+    scene.run("v1", 2, 2);
+    scene.points_to(Selector::Wide);
+    scene
+}
+
+#[test]
+fn a_bad_number_in_the_background_ends_a_canary_at_its_step() {
+    let mut scene = canary_with_a_check("");
+    let plan = scene.settle();
+    assert_eq!(plan.measure.len(), 1);
+    answer(&mut scene, &plan, &Answer::Value("0.1".to_owned()));
+    scene.settle();
+    let plan = scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::RollingBack), "{}", scene.status.message);
+    assert!(sizes(&plan).contains(&size("v1", 3)), "{:?}", plan.writes);
+    assert_eq!(scene.condition("AnalysisPassed"), Some("False"));
+}
+
+#[test]
+fn no_number_pauses_and_a_person_lets_it_go_on() {
+    let mut scene = canary_with_a_check(", inconclusiveLimit: 0");
+    let plan = scene.settle();
+    answer(&mut scene, &plan, &Answer::Nothing("no data".to_owned()));
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Paused), "{}", scene.status.message);
+    assert!(scene.status.message.contains("no data"), "{}", scene.status.message);
+    scene.later(5_000);
+    scene.settle();
+    assert!(scene.status.candidate.as_ref().unwrap().verdict.is_none());
+    scene.command("promote");
+    scene.settle();
+    assert_eq!(scene.status.last_command.as_ref().unwrap().answer, CommandAnswer::Accepted);
+}
+
+#[test]
+fn a_check_that_has_not_passed_holds_the_promotion() {
+    let mut scene = Scene::rolling();
+    scene.goal.proofs = proofs(&check(""));
+    scene.run("v1", 0, 0);
+    scene.run("v2", 3, 3);
+    scene.points_to(only("v2"));
+    let mut plan = scene.settle();
+    assert_eq!(scene.status.stable.as_deref(), Some("v1"), "{}", scene.status.message);
+    for _ in 0..2 {
+        answer(&mut scene, &plan, &Answer::Value("0.01".to_owned()));
+        scene.later(10);
+        plan = scene.settle();
+    }
+    assert_eq!(scene.status.stable.as_deref(), Some("v2"), "{}", scene.status.message);
+}
+
+#[test]
+fn a_bad_number_in_the_bake_returns_to_the_revision_before() {
+    let mut scene = blue_green(vec![]);
+    scene.goal.proofs = proofs(&check(""));
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    switched(&mut scene, "v1", "v2", 3);
+    let plan = scene.settle();
+    assert_eq!((scene.status.stable.as_deref(), plan.measure.len()), (Some("v2"), 1));
+    answer(&mut scene, &plan, &Answer::Value("1".to_owned()));
+    let plan = scene.settle();
+    assert_eq!((scene.status.stable.as_deref(), selects(&plan)), (Some("v1"), Some(only("v1"))));
+    assert_eq!(scene.status.phase, Some(Phase::RollingBack), "{}", scene.status.message);
+}
+
+#[test]
+fn a_first_release_is_compared_with_nothing() {
+    let mut scene = Scene::new();
+    scene.goal.proofs = proofs(&check(""));
+    scene.store("v1", |_| {});
+    scene.settle();
+    scene.run("v1", 3, 3);
+    scene.points_to(only("v1"));
+    let plan = scene.settle();
+    assert!(plan.measure.is_empty() && scene.status.stable.is_some(), "{}", scene.status.message);
 }

@@ -867,6 +867,7 @@ impl State {
             stop_before_migration: config.stop_first,
             desired: NAMES[app.desired].to_owned(),
             command: app.command.map(Given::text),
+            proofs: crate::plan::analysis::Proofs::default(),
         }
     }
 
@@ -1063,6 +1064,7 @@ impl State {
                 self.preview = revision.as_ref().map_or(Preview::Nowhere, |name| Preview::At(index(name)));
             }
             Write::DeletePreview { .. } => self.preview = Preview::Absent,
+            Write::CreateSmokeJob { .. } => self.violation = Some("a smoke test that nobody asked for"),
             Write::DeleteDeployment { .. } | Write::DeleteRevision { .. } => {
                 self.violation = Some("prune: three revisions are within the window");
             }
