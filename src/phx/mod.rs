@@ -9,6 +9,8 @@ mod gather;
 mod history;
 mod output;
 mod place;
+mod plan;
+mod preview;
 mod render;
 mod status;
 mod tree;
@@ -59,6 +61,7 @@ enum Command {
     Rollback(ask::Rollback),
     /// Replace every pod, one after the other.
     Restart(ask::Ask),
+    Plan(plan::Plan),
     Completion(completion::Completion),
 }
 
@@ -99,12 +102,15 @@ impl Cli {
 
     async fn dispatch(self) -> Result<Exit> {
         let Self { place, output, command } = self;
-        if let Command::Completion(completion) = command {
-            return completion.run();
-        }
+        let command = match command {
+            Command::Completion(completion) => return completion.run(),
+            Command::Plan(plan) => return plan.run(&place, output).await,
+            command => command,
+        };
         let cluster = place.open().await?;
         match command {
             Command::Completion(completion) => completion.run(),
+            Command::Plan(plan) => plan.run(&place, output).await,
             Command::Status(status) => status.run(&cluster, output).await,
             Command::Explain(explain) => explain.run(&cluster, output).await,
             Command::History(history) => history.run(&cluster, output).await,

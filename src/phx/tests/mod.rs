@@ -1,3 +1,4 @@
 mod pictures;
+mod planning;
 mod scene;
 mod waiting;

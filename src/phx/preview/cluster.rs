@@ -1,0 +1,140 @@
+//! PURE. A cluster that does what it is told, at once.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::plan::{
+    DeploymentObs, JobObs, JobState, PodsObs, Rev, RevisionObs, SecretPosted, Selector, ServiceObs, Upkeep,
+    World, Write,
+};
+
+/// What is known of a revision before it is stored.
+#[derive(Clone, Debug, Default)]
+pub struct NewRevision {
+    /// A Job has to migrate before its pods.
+    pub needs_migration: bool,
+    /// Revisions with the same key share one migration.
+    pub migration_key: Option<String>,
+    /// A disruption budget is wanted beside the Service.
+    pub wants_budget: bool,
+}
+
+/// The cluster.
+pub(super) struct Simulated {
+    pub world: World,
+    pub new: NewRevision,
+    /// The generated Secret exists.
+    pub secret: bool,
+}
+
+impl Simulated {
+    /// Carries writes out.
+    pub fn apply(&mut self, writes: &[Write], now: Timestamp) {
+        for write in writes {
+            self.carry_out(write, now);
+        }
+    }
+
+    fn carry_out(&mut self, write: &Write, now: Timestamp) {
+        let world = &mut self.world;
+        match write {
+            Write::PostSecret { revision } => {
+                world.secret_posted =
+                    Some(SecretPosted { revision: revision.clone(), created: !self.secret });
+                self.secret = true;
+            }
+            Write::Upkeep(upkeep) => {
+                world.upkeep.remove(upkeep);
+            }
+            Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
+                let NewRevision { needs_migration, migration_key, .. } = self.new.clone();
+                let stored = RevisionObs { needs_migration, migration_key, ..RevisionObs::default() };
+                world.revisions.insert(revision.clone(), stored);
+                world.upkeep.insert(Upkeep::Defaults(revision.clone()));
+            }
+            Write::Annotate { revision, facts, .. } => {
+                if let Some(stored) = world.revisions.get_mut(revision) {
+                    stored.migrated = facts.migrated.unwrap_or(stored.migrated);
+                    stored.attempt = facts.attempt.unwrap_or(stored.attempt);
+                    stored.outcome = facts.outcome.or(stored.outcome);
+                    stored.promotion = facts.promotion.unwrap_or(stored.promotion);
+                }
+            }
+            Write::CreateService { selector } | Write::ApplyService { selector, .. } => {
+                world.service =
+                    Some(ServiceObs { version: String::new(), selector: selector.clone(), drifted: false });
+                if self.new.wants_budget {
+                    world.upkeep.insert(Upkeep::PodDisruptionBudget);
+                }
+            }
+            Write::CreateDeployment { revision, replicas } => {
+                let made = DeploymentObs { replicas: *replicas, ..DeploymentObs::default() };
+                world.deployments.insert(revision.clone(), made);
+            }
+            Write::ApplyDeployment { revision, replicas, .. } => {
+                if let Some(deployment) = world.deployments.get_mut(revision) {
+                    deployment.replicas = *replicas;
+                    deployment.observed = false;
+                    deployment.drifted = false;
+                }
+            }
+            Write::CreateJob { revision, attempt } => world.jobs.push(JobObs {
+                name: String::new(),
+                uid: String::new(),
+                version: String::new(),
+                revision: revision.clone(),
+                attempt: *attempt,
+                state: JobState::Running,
+                terminating: false,
+                created: now,
+                waiting: None,
+                started: true,
+            }),
+            Write::DeleteJob { uid, .. } => {
+                world.jobs.iter_mut().filter(|job| &job.uid == uid).for_each(|job| job.terminating = true);
+            }
+            Write::DeleteDeployment { revision, .. } => {
+                world.deployments.remove(revision);
+                world.pods.remove(revision);
+                world.endpoints.remove(revision);
+            }
+            Write::DeleteRevision { revision, .. } => {
+                world.revisions.remove(revision);
+            }
+        }
+    }
+
+    /// Lets the cluster's own controllers and kubelets do all they can. False: there was nothing left to do.
+    pub fn evolve(&mut self) -> bool {
+        let before = self.world.clone();
+        let world = &mut self.world;
+        world.secret_missing = false;
+        world.deployments.retain(|_, deployment| !deployment.terminating);
+        world.revisions.retain(|_, revision| !revision.terminating);
+        world.jobs.retain(|job| !job.terminating);
+        world.migration_pods.clear();
+        for job in world.jobs.iter_mut().filter(|job| job.state == JobState::Running) {
+            job.state = JobState::Succeeded;
+            job.started = true;
+            job.waiting = None;
+        }
+        let mut pods: BTreeMap<Rev, PodsObs> = BTreeMap::new();
+        let mut endpoints: BTreeMap<Rev, u32> = BTreeMap::new();
+        for (revision, deployment) in &mut world.deployments {
+            deployment.observed = true;
+            deployment.pods = deployment.replicas;
+            deployment.available = deployment.replicas;
+            pods.insert(revision.clone(), PodsObs { total: deployment.replicas, ..PodsObs::default() });
+            let selected = match world.service.as_ref().map(|service| &service.selector) {
+                Some(Selector::Wide) => true,
+                Some(Selector::Only(only)) => only == revision,
+                None => false,
+            };
+            endpoints.insert(revision.clone(), if selected { deployment.replicas } else { 0 });
+        }
+        world.pods = pods;
+        world.endpoints = endpoints;
+        *world != before
+    }
+}
