@@ -3,19 +3,27 @@
 mod advice;
 mod ask;
 mod completion;
+mod doctor;
 mod exit;
 mod explain;
 mod gather;
 mod history;
+mod inside;
+mod mesh;
+mod one_off;
 mod output;
+mod picture;
 mod place;
 mod plan;
 mod preview;
+mod redact;
 mod render;
+mod report;
 mod status;
 mod tree;
 mod view;
 mod wait;
+mod zip;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +70,13 @@ enum Command {
     /// Replace every pod, one after the other.
     Restart(ask::Ask),
     Plan(plan::Plan),
+    Logs(inside::Logs),
+    Cluster(mesh::Mesh),
+    Remote(inside::Remote),
+    Rpc(inside::Rpc),
+    Run(one_off::Run),
+    Doctor(doctor::Doctor),
+    Report(report::Report),
     Completion(completion::Completion),
 }
 
@@ -122,6 +137,13 @@ impl Cli {
             Command::Resume(ask) => ask.run(Wish::Resume, &cluster, output).await,
             Command::Rollback(rollback) => rollback.run(&cluster, output).await,
             Command::Restart(ask) => ask.run(Wish::Restart, &cluster, output).await,
+            Command::Logs(logs) => logs.run(&cluster).await,
+            Command::Cluster(mesh) => mesh.run(&cluster, output).await,
+            Command::Remote(remote) => remote.run(&cluster).await,
+            Command::Rpc(rpc) => rpc.run(&cluster).await,
+            Command::Run(run) => run.run(&cluster).await,
+            Command::Doctor(doctor) => doctor.run(&cluster, output).await,
+            Command::Report(report) => report.run(&cluster, output).await,
         }
     }
 }

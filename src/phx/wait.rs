@@ -156,13 +156,25 @@ pub fn changes(cluster: &Cluster, name: &str) -> futures::stream::BoxStream<'sta
     watcher::watcher(cluster.apps(), config)
         .default_backoff()
         .inspect_err(|error| tracing::debug!(%error, "watching"))
-        .filter_map(|event| {
-            std::future::ready(match event {
-                Ok(watcher::Event::Apply(app) | watcher::Event::InitApply(app)) => Some(Some(app)),
+        // After a gap a list takes the place of what was missed: an app that is not in it is gone.
+        .scan(false, |listed, event| {
+            let change = match event {
+                Ok(watcher::Event::Init) => {
+                    *listed = false;
+                    None
+                }
+                Ok(watcher::Event::InitApply(app)) => {
+                    *listed = true;
+                    Some(Some(app))
+                }
+                Ok(watcher::Event::InitDone) if !*listed => Some(None),
+                Ok(watcher::Event::Apply(app)) => Some(Some(app)),
                 Ok(watcher::Event::Delete(_)) => Some(None),
-                Ok(watcher::Event::Init | watcher::Event::InitDone) | Err(_) => None,
-            })
+                Ok(watcher::Event::InitDone) | Err(_) => None,
+            };
+            std::future::ready(Some(change))
         })
+        .filter_map(std::future::ready)
         .boxed()
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{End, Preview};
 use crate::{
-    api::{Phase, PhoenixAppStatus},
+    api::{Phase, PhoenixAppStatus, names},
     phx::view,
     plan::{Selector, Upkeep, World, Write},
 };
@@ -204,7 +204,7 @@ impl Recorder {
                 self.size(now, revision, asked, *replicas);
             }
             Write::CreateJob { revision, attempt } => {
-                self.touch("create", "Job", format!("{app}-migrate-{revision}-{attempt}"));
+                self.touch("create", "Job", job(&app, revision, *attempt));
                 self.say(now, format!("the database is migrated, for revision {revision}"));
             }
             Write::DeleteJob { name, .. } => {
@@ -255,6 +255,14 @@ impl Recorder {
                 waits_for_person: status.phase == Some(Phase::Paused),
             },
         }
+    }
+}
+
+/// As the operator names it.
+fn job(app: &str, revision: &str, attempt: i64) -> String {
+    match (app.parse(), revision.parse()) {
+        (Ok(app), Ok(revision)) => names::migration_job(&app, &revision, attempt),
+        _ => format!("{app}-migrate-{revision}-{attempt}"),
     }
 }
 

@@ -1,4 +1,5 @@
+mod commands;
 mod pictures;
 mod planning;
-mod scene;
+pub mod scene;
 mod waiting;
