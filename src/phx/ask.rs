@@ -208,25 +208,21 @@ impl Answer {
             return Ok(Exit::Done);
         }
         let timeout = Duration::from(self.timeout);
-        match tokio::time::timeout(timeout, answered(cluster, &name, &text)).await {
-            Ok(last) => {
-                let last = last?;
-                print(Some(last.answer), &last.message)?;
-                Ok(match last.answer {
-                    CommandAnswer::Accepted => Exit::Done,
-                    CommandAnswer::Ignored | CommandAnswer::Refused => Exit::Declined,
-                })
-            }
-            Err(_) => {
-                let message = format!(
-                    "asked {text:?}, but no operator answered within {}: see whether it runs and looks after \
-                     namespace {}",
-                    self.timeout, cluster.namespace
-                );
-                print(None, &message)?;
-                Ok(Exit::TimedOut)
-            }
+        if let Ok(last) = tokio::time::timeout(timeout, answered(cluster, &name, &text)).await {
+            let last = last?;
+            print(Some(last.answer), &last.message)?;
+            return Ok(match last.answer {
+                CommandAnswer::Accepted => Exit::Done,
+                CommandAnswer::Ignored | CommandAnswer::Refused => Exit::Declined,
+            });
         }
+        let message = format!(
+            "asked {text:?}, but no operator answered within {}: see whether it runs and looks after \
+                     namespace {}",
+            self.timeout, cluster.namespace
+        );
+        print(None, &message)?;
+        Ok(Exit::TimedOut)
     }
 }
 

@@ -21,7 +21,7 @@ const SCRIPT: &str = include_str!("doctor.exs");
 
 /// Let the release itself tell how it is configured, in a pod of its own, and judge that against the spec.
 ///
-/// Reported are: server, host, check_origin, force_ssl, the listen address, pools, the drain timers against
+/// Reported are: server, host, `check_origin`, `force_ssl`, the listen address, pools, the drain timers against
 /// shutdown.grace, and what rel/env.sh.eex overrides. Nothing is started, and no secret is printed. Exits with 2 when
 /// something will not work.
 #[derive(Debug, Args)]
@@ -139,7 +139,7 @@ pub fn findings(facts: &Facts, app: &PhoenixApp) -> Vec<Finding> {
         Duration::from(spec.shutdown.endpoint_lag),
         Duration::from(spec.shutdown.grace),
     );
-    cluster(&mut all, of("dns_cluster"), every("libcluster").collect(), app);
+    cluster(&mut all, of("dns_cluster"), &every("libcluster").collect::<Vec<_>>(), app);
     overrides(&mut all, every("env.sh").collect());
     all.0
 }
@@ -244,9 +244,9 @@ fn drain(all: &mut Findings, timers: [(&str, Option<u64>); 3], lag: Duration, gr
     }
 }
 
-fn cluster(all: &mut Findings, query: Option<&str>, topologies: Vec<&str>, app: &PhoenixApp) {
+fn cluster(all: &mut Findings, query: Option<&str>, topologies: &[&str], app: &PhoenixApp) {
     use crate::api::ClusteringMode;
-    match (app.spec.clustering.mode, query, topologies.as_slice()) {
+    match (app.spec.clustering.mode, query, topologies) {
         (ClusteringMode::Disabled, ..) => all.good("clustering is off".to_owned()),
         (_, Some(_), _) => all.good("clusters by dns_cluster".to_owned()),
         (_, None, []) => all.look(
@@ -300,7 +300,7 @@ impl Doctor {
         let snapshot = gather(cluster, app).await?;
         let template = revision(&snapshot, self.candidate)?.pod_template;
         let command = vec![program(&snapshot.app), "eval".to_owned(), SCRIPT.to_owned()];
-        let job = job(&snapshot.app, template, command, true, self.timeout.into());
+        let job = job(&snapshot.app, template, &command, true, self.timeout.into());
         let (exit, output) = follow(cluster, job, self.timeout.into(), true).await?;
         let facts = facts(&output);
         if facts.is_empty() {

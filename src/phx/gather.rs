@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 
 use anyhow::{Context as _, Result};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, api::apps::v1::ReplicaSet};
 use kube::{
@@ -22,7 +23,12 @@ use crate::{
 ///
 /// # Errors
 /// When one kind cannot be listed; the right to `list` each kind of child is needed, as the role `view` has it.
-pub async fn gather(cluster: &Cluster, app: PhoenixApp) -> Result<Snapshot> {
+pub fn gather(cluster: &Cluster, app: PhoenixApp) -> BoxFuture<'_, Result<Snapshot>> {
+    // eleven lists at once are a large future
+    Box::pin(all(cluster, app))
+}
+
+async fn all(cluster: &Cluster, app: PhoenixApp) -> Result<Snapshot> {
     let name = app.name_any();
     let of_app = format!("{}={name}", labels::APP);
     let of_migration = format!("{}={name}", labels::MIGRATION);

@@ -18,6 +18,7 @@ pub const CONTAINER: &str = "app";
 
 /// Show what the app's pods say.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Logs {
     /// The app; absent: the only one of the namespace.
     app: Option<String>,

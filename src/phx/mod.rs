@@ -141,7 +141,7 @@ impl Cli {
             Command::Cluster(mesh) => mesh.run(&cluster, output).await,
             Command::Remote(remote) => remote.run(&cluster).await,
             Command::Rpc(rpc) => rpc.run(&cluster).await,
-            Command::Run(run) => run.run(&cluster).await,
+            Command::Run(run) => Box::pin(run.run(&cluster)).await,
             Command::Doctor(doctor) => doctor.run(&cluster, output).await,
             Command::Report(report) => report.run(&cluster, output).await,
         }

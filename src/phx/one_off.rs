@@ -46,7 +46,7 @@ const NO_MESH: [(&str, &str); 2] = [("sidecar.istio.io/inject", "false"), ("link
 
 /// Run one command with the release's environment, in a pod of its own; print its log, then take it away.
 ///
-/// The pod has the image, environment and volumes of the stable revision (PersistentVolumeClaims aside), is no Erlang
+/// The pod has the image, environment and volumes of the stable revision (`PersistentVolumeClaim`s aside), is no Erlang
 /// node of its cluster, and gets no requests. A command that begins with `/` is run as it is; any other is one of the
 /// release's own program, as `eval "Shop.Release.seed()"`. Exits with 2 when the command fails.
 #[derive(Debug, Args)]
@@ -75,7 +75,7 @@ impl Run {
         let revision = revision(&snapshot, self.candidate)?;
         let command = command(&snapshot.app, &self.command);
         let template = revision.job_template.clone().unwrap_or_else(|| revision.pod_template.clone());
-        let job = job(&snapshot.app, template, command, false, self.timeout.into());
+        let job = job(&snapshot.app, template, &command, false, self.timeout.into());
         let (exit, _) = follow(cluster, job, self.timeout.into(), false).await?;
         Ok(exit)
     }
@@ -110,7 +110,7 @@ pub fn revision(snapshot: &Snapshot, candidate: bool) -> Result<Revision> {
 pub fn job(
     app: &PhoenixApp,
     mut template: PodTemplateSpec,
-    command: Vec<String>,
+    command: &[String],
     serving: bool,
     timeout: Duration,
 ) -> Job {
@@ -133,7 +133,7 @@ pub fn job(
         }
         spec.volumes.get_or_insert_default().retain(|volume| !claims.contains(&volume.name));
         for container in &mut spec.containers {
-            container.command = Some(command.clone());
+            container.command = Some(command.to_vec());
             container.args = None;
             container.ports = None;
             container.lifecycle = None;
@@ -194,13 +194,10 @@ pub async fn follow(cluster: &Cluster, job: Job, timeout: Duration, capture: boo
     let name = made.metadata.name.clone().unwrap_or_default();
     eprintln!("Job {name} made");
     let ended = tokio::select! {
-        ended = tokio::time::timeout(timeout, to_its_end(cluster, &name, capture)) => match ended {
-            Ok(ended) => ended,
-            Err(_) => {
-                eprintln!("error: it did not end within {} s", timeout.as_secs());
-                Ok((Exit::TimedOut, String::new()))
-            }
-        },
+        ended = tokio::time::timeout(timeout, to_its_end(cluster, &name, capture)) => ended.unwrap_or_else(|_| {
+            eprintln!("error: it did not end within {} s", timeout.as_secs());
+            Ok((Exit::TimedOut, String::new()))
+        }),
         _ = tokio::signal::ctrl_c() => Ok((Exit::Failed, String::new())),
     };
     let deleted = api.delete(&name, &DeleteParams::background()).await;
@@ -297,7 +294,7 @@ mod tests {
         for (template, serving) in
             [(revision.job_template.clone().unwrap(), false), (revision.pod_template.clone(), true)]
         {
-            let job = job(&app, template, command.clone(), serving, Duration::from_secs(60));
+            let job = job(&app, template, &command, serving, Duration::from_mins(1));
             let spec = job.spec.unwrap();
             let pod = spec.template.spec.unwrap();
             let labels = spec.template.metadata.unwrap().labels.unwrap();

@@ -20,7 +20,7 @@ use super::{
     gather::gather,
     output::Format,
     place::{Cluster, Place},
-    preview::{NewRevision, Preview, preview},
+    preview::{NewRevision, Preview, Step, preview},
     tree::{age, table},
 };
 use crate::{
@@ -76,7 +76,8 @@ impl Plan {
     /// When the file cannot be read, holds not exactly one app, or the API server refuses it.
     pub async fn run(self, place: &Place, format: Format) -> Result<Exit> {
         let object = read(&self.file)?;
-        let outlook = if self.offline { offline(object)? } else { self.live(place, object).await? };
+        let outlook =
+            if self.offline { offline(object)? } else { Box::pin(self.live(place, object)).await? };
         format.print(&outlook, || text(&outlook))?;
         Ok(Exit::Done)
     }
@@ -90,7 +91,7 @@ impl Plan {
         let edited = self.admitted(&cluster, &object).await?;
         let app = valid(&edited)?;
         let there = cluster.apps().get_opt(&name).await.context("reading the app")?;
-        let Some(there) = there else { return Ok(from_nothing(&app)?) };
+        let Some(there) = there else { return from_nothing(&app) };
         let mut snapshot = gather(&cluster, there.clone()).await?;
         snapshot.app = Arc::new(PhoenixApp { status: there.status.clone(), ..edited.clone() });
         let (stored, unreadable) = snapshot.stored();
@@ -236,17 +237,15 @@ fn compare(path: &str, old: &Value, new: &Value, fields: &mut Vec<String>) {
 /// PURE. The outlook for people.
 pub fn text(outlook: &Outlook) -> String {
     let Outlook { app, revision, new, fields, preview } = outlook;
-    let mut text = String::new();
-    for field in fields {
-        text.push_str(&format!("{field}\n"));
-    }
-    text.push_str(&match new {
-        true => format!("{app}: a new revision, {revision}\n"),
-        false => format!("{app}: no new revision; {revision} is known\n"),
+    let mut lines = fields.clone();
+    lines.push(if *new {
+        format!("{app}: a new revision, {revision}")
+    } else {
+        format!("{app}: no new revision; {revision} is known")
     });
     if preview.steps.is_empty() && preview.objects.is_empty() {
-        text.push_str("nothing would change\n");
-        return text;
+        lines.push("nothing would change\n".to_owned());
+        return lines.join("\n");
     }
     if !preview.objects.is_empty() {
         let rows: Vec<Vec<String>> = preview
@@ -254,28 +253,25 @@ pub fn text(outlook: &Outlook) -> String {
             .iter()
             .map(|change| vec![format!("  {}", change.action), change.kind.to_owned(), change.name.clone()])
             .collect();
-        text.push_str(&format!("objects:\n{}\n", table(&rows)));
+        lines.extend(["objects:".to_owned(), table(&rows)]);
     }
     if !preview.steps.is_empty() {
+        let after = |step: &Step| match step.after_seconds {
+            0 => String::new(),
+            seconds => format!("+{}", age(seconds)),
+        };
         let rows: Vec<Vec<String>> = preview
             .steps
             .iter()
             .enumerate()
-            .map(|(index, step)| {
-                let after = if step.after_seconds > 0 {
-                    format!("+{}", age(step.after_seconds))
-                } else {
-                    String::new()
-                };
-                vec![format!("  {}.", index + 1), after, step.what.clone()]
-            })
+            .map(|(index, step)| vec![format!("  {}.", index + 1), after(step), step.what.clone()])
             .collect();
-        text.push_str(&format!("steps:\n{}\n", table(&rows)));
+        lines.extend(["steps:".to_owned(), table(&rows)]);
     }
     let phase = preview.end.phase.map_or_else(|| "nothing".to_owned(), |phase| format!("{phase:?}"));
     let waits = if preview.end.waits_for_person { ", and waits for a person" } else { "" };
-    text.push_str(&format!("ends {phase}{waits}: {}\n", preview.end.message));
-    text
+    lines.push(format!("ends {phase}{waits}: {}\n", preview.end.message));
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const TELLING: usize = 6;
 /// Values that were taken out, to be taken out of everything else too.
 pub type Taken = BTreeSet<String>;
 
-/// Takes out values of environments, of ConfigMaps, of probes' headers, what containers said last, and copies of whole
+/// Takes out values of environments, of `ConfigMap`s, of probes' headers, what containers said last, and copies of whole
 /// objects. Where a value comes from (`valueFrom`) stays: it is a name.
 pub fn object(value: &mut Value, taken: &mut Taken) {
     match value {

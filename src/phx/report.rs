@@ -30,7 +30,7 @@ const LOG_LINES: &str = "--tail=20000";
 
 /// Write a zip file for a bug report: the app, its children, its events, and what the operator logged about it.
 ///
-/// No Secret is read. Values of environments and ConfigMaps, probes' headers and what containers said last are taken
+/// No Secret is read. Values of environments and `ConfigMap`s, probes' headers and what containers said last are taken
 /// out, and the same values wherever else they stand. Look through it before you hand it on.
 #[derive(Debug, Args)]
 pub struct Report {
@@ -174,7 +174,7 @@ async fn operator_log(cluster: &Cluster, name: &str) -> String {
         let mut command = place.kubectl();
         command.args(["logs", "--prefix", LOG_LINES, "--selector", OPERATOR]);
         let said = captured(command).await.unwrap_or_else(|error| format!("{error:#}"));
-        log.push_str(&format!("# {}/{}\n", place.namespace, operator.name_any()));
+        log.extend(["# ", &place.namespace, "/", &operator.name_any(), "\n"]);
         log.push_str(&about(&said, &cluster.namespace, name));
     }
     if log.is_empty() { format!("no Deployment is labelled {OPERATOR}") } else { log }

@@ -70,7 +70,7 @@ impl Status {
                     "--watch draws for people; leave out --output, or use `kubectl get phx --watch -o json`"
                 );
             }
-            return follow(cluster, &app).await;
+            return Box::pin(follow(cluster, &app)).await;
         }
         let view = view(&gather(cluster, app).await?);
         format.print(&view, || render(&view, output::colours()).join("\n"))?;
@@ -274,11 +274,8 @@ impl Drop for Screen {
 
 /// PURE. Lines at their places, so that those that find no room below do not push the first ones out.
 fn drawing(lines: &[String]) -> String {
-    let mut text = String::new();
-    for (index, line) in lines.iter().enumerate() {
-        text.push_str(&format!("\x1b[{};1H{line}\x1b[0m\x1b[K", index + 1));
-    }
-    text + "\x1b[J"
+    let placed = |(index, line): (usize, &String)| format!("\x1b[{};1H{line}\x1b[0m\x1b[K", index + 1);
+    lines.iter().enumerate().map(placed).collect::<String>() + "\x1b[J"
 }
 
 #[cfg(test)]

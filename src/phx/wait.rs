@@ -56,7 +56,7 @@ pub enum Judgement {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Result_ {
+struct Waited {
     app: String,
     exit_code: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,15 +113,13 @@ impl Wait {
         let name = app.metadata.name.clone().unwrap_or_default();
         let mut last = app.clone();
         let waiting = self.until(cluster, &name, &mut last);
-        let (exit, message) = match tokio::time::timeout(self.timeout.into(), waiting).await {
-            Ok(ended) => ended?,
-            Err(_) => {
-                let said = last.status.as_ref().map_or("", |status| status.message.as_str());
-                (Exit::TimedOut, format!("not decided within {}; last: {said}", self.timeout))
-            }
-        };
+        let ended = tokio::time::timeout(self.timeout.into(), waiting).await.ok().transpose()?;
+        let (exit, message) = ended.unwrap_or_else(|| {
+            let said = last.status.as_ref().map_or("", |status| status.message.as_str());
+            (Exit::TimedOut, format!("not decided within {}; last: {said}", self.timeout))
+        });
         let phase = last.status.as_ref().and_then(|status| status.phase);
-        let result = Result_ { app: name.clone(), exit_code: exit.code(), phase, message };
+        let result = Waited { app: name.clone(), exit_code: exit.code(), phase, message };
         format.print(&result, || format!("{name}: {}", result.message))?;
         Ok(exit)
     }

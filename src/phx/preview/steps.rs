@@ -141,7 +141,7 @@ impl Recorder {
         }
         match (&old.bake, &new.bake) {
             (None, Some(_)) => {
-                self.say(now, "bake begins: a failure would return to the revision before".to_owned())
+                self.say(now, "bake begins: a failure would return to the revision before".to_owned());
             }
             (Some(_), None) => self.say(now, "bake is over".to_owned()),
             _ => {}

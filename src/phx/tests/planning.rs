@@ -81,8 +81,7 @@ fn migrating(image: &str) -> Value {
 #[test]
 fn edits_in_words() {
     let plain = |image: &str, replicas: i32| json!({"image": image, "replicas": replicas});
-    let mut all = String::new();
-    for (name, outlook) in [
+    let edits = [
         ("a new app that migrates", first(&migrating("shop:1"))),
         ("another image", edit(&migrating("shop:1"), &migrating("shop:2"))),
         ("more pods", edit(&plain("shop:1", 2), &plain("shop:1", 5))),
@@ -95,10 +94,9 @@ fn edits_in_words() {
                 &json!({"image": "shop:2", "strategy": {"type": "Recreate"}}),
             ),
         ),
-    ] {
-        all.push_str(&format!("[{name}]\n{}\n", text(&outlook)));
-    }
-    insta::assert_snapshot!(all);
+    ];
+    let texts = edits.map(|(name, outlook)| format!("[{name}]\n{}\n", text(&outlook)));
+    insta::assert_snapshot!(texts.concat());
 }
 
 #[test]

@@ -40,12 +40,12 @@ pub fn app(spec: &Value, status: &Value) -> PhoenixApp {
     serde_json::from_value(json!({
         "apiVersion": "phoenix-operator.dev/v1alpha1", "kind": "PhoenixApp",
         "metadata": {"name": "shop", "namespace": "prod", "uid": "app", "generation": 2},
-        "spec": defaulted(spec), "status": status,
+        "spec": defaulted(&spec), "status": status,
     }))
     .unwrap()
 }
 
-fn defaulted(spec: Value) -> Value {
+fn defaulted(spec: &Value) -> Value {
     let mut object = json!({"spec": spec});
     crate::api::schema::apply_defaults(&mut object, crate::api::schema::root());
     object["spec"].take()

@@ -13,7 +13,7 @@ use crate::phx::{
 
 const BLOCKED: Duration = Duration::from_secs(30);
 
-fn status(phase: &str, more: Value) -> Value {
+fn status(phase: &str, more: &Value) -> Value {
     let mut status =
         json!({"observedGeneration": 2, "phase": phase, "message": "so it is", "stable": "1a2b3c4d5e"});
     for (key, value) in more.as_object().into_iter().flatten() {
@@ -58,7 +58,7 @@ fn every_phase_ends_as_documented() {
         ("Suspended", &none, [failed, failed, failed, failed]),
     ];
     for (phase, more, wanted) in table {
-        let status = status(phase, more.clone());
+        let status = status(phase, more);
         let seen = [Goal::Healthy, Goal::Promoted, Goal::Paused, Goal::Baked].map(|goal| of(&status, goal));
         assert_eq!(seen, wanted, "{phase} {more}");
     }
@@ -66,7 +66,7 @@ fn every_phase_ends_as_documented() {
 
 #[test]
 fn a_status_of_an_earlier_spec_says_nothing() {
-    let mut status = status("Failed", json!({}));
+    let mut status = status("Failed", &json!({}));
     status["observedGeneration"] = json!(1);
     assert_eq!(of(&status, Goal::Healthy), None);
     assert_eq!(of(&json!({}), Goal::Healthy), None);
@@ -76,7 +76,7 @@ fn a_status_of_an_earlier_spec_says_nothing() {
 fn what_blocks_may_heal_for_a_while() {
     let blocked = |since| {
         let stalled = json!({"type": "Stalled", "status": "True", "reason": "x", "message": "", "lastTransitionTime": ago(since)});
-        app(&json!({}), &status("Blocked", json!({"conditions": [stalled]})))
+        app(&json!({}), &status("Blocked", &json!({"conditions": [stalled]})))
     };
     let until = now().saturating_add(SignedDuration::from_secs(20)).unwrap();
     assert_eq!(judge(&blocked(10), Goal::Healthy, BLOCKED, now()), Judgement::Waiting(Some(until)));
