@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` to see it, `make test` to trust it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo down check test fmt crd deny
+.PHONY: help demo down check test fmt crd argocd deny
 
 e2e = $${CARGO_TARGET_DIR:-target}/release/e2e
 # The whole workspace: a part of it would have its dependencies built once more, with fewer features.
@@ -35,6 +35,11 @@ crd: ## Write the CustomResourceDefinition from the types, for kubectl and for t
 	@$${CARGO_TARGET_DIR:-target}/release/phoenix-operator crd > crds/phoenixapps.phoenix-operator.dev.yaml.new
 	@mv crds/phoenixapps.phoenix-operator.dev.yaml{.new,}
 	@cp crds/phoenixapps.phoenix-operator.dev.yaml charts/phoenix-operator/crd.yaml
+
+argocd: ## Write Argo CD's ConfigMap from the scripts in argocd/
+	@$(build) --bin e2e --quiet
+	@$(e2e) argocd > argocd/argocd-cm.yaml.new
+	@mv argocd/argocd-cm.yaml{.new,}
 
 deny: ## Licences, sources and advisories of dependencies; needs `cargo install cargo-deny`
 	@cargo deny check

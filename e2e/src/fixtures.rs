@@ -64,7 +64,7 @@ pub async fn run(lab: &Arc<Lab>, at_once: usize, cases: Vec<Case>) -> Result<Jud
             }
         }
     }
-    println!("statuses judged by kstatus: {all:?}");
+    println!("statuses judged by kstatus and Argo CD: {all:?}");
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(all)
 }

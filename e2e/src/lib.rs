@@ -1,11 +1,13 @@
 //! A real Kubernetes, a real BEAM release and the tests that run on them.
 
+pub mod argocd;
 pub mod audit;
 pub mod cluster;
 pub mod demo;
 pub mod fixtures;
 pub mod harness;
 pub mod image;
+mod lines;
 pub mod load;
 pub mod operator_image;
 pub mod postgres;

@@ -60,6 +60,8 @@ enum Action {
         /// Which groups [default: all]
         groups: Vec<Group>,
     },
+    /// Print Argo CD's ConfigMap with the health check and the actions of `argocd/` in it.
+    Argocd,
     /// Take a cluster down when its owner dies (the program starts this itself).
     #[command(hide = true)]
     Watch {
@@ -106,6 +108,10 @@ async fn act(action: Action) -> Result<()> {
             for dir in tools::ensure(&groups)?.directories() {
                 println!("{}", dir.display());
             }
+            Ok(())
+        }
+        Action::Argocd => {
+            print!("{}", e2e::argocd::config_map()?);
             Ok(())
         }
         Action::Watch { pid, start, dir } => {

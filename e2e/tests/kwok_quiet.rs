@@ -82,6 +82,6 @@ async fn a_hundred_healthy_apps_cost_nothing() -> Result<()> {
     space.kubectl(&["scale", "phoenixapp/shop-0", "--replicas=3"], None).await?;
     let scaled = |seen: &Seen| (seen.status("shop-0")?.ready_replicas == 3).then_some(());
     space.wait("3 pods of shop-0", Duration::from_mins(1), scaled).await?;
-    println!("statuses judged by kstatus: {:?}", space.judge_statuses().await?);
+    println!("statuses judged by kstatus and Argo CD: {:?}", space.judge_statuses().await?);
     space.close().await
 }

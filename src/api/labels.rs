@@ -20,6 +20,8 @@ pub const COMPONENT: &str = "phoenix-operator.dev/component";
 pub const WEB: &str = "web";
 /// Label: the revision an object belongs to.
 pub const REVISION: &str = "phoenix-operator.dev/revision";
+/// Value of [`REVISION`] in a selector that is to match no pod.
+pub const NO_REVISION: &str = "none";
 /// Label: the Erlang cluster a pod belongs to.
 pub const CLUSTER: &str = "phoenix-operator.dev/cluster";
 /// Label: the app for which a Job or its pod migrates.

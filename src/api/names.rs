@@ -120,6 +120,11 @@ pub fn headless_service(app: &AppName) -> String {
     format!("{app}-headless")
 }
 
+/// The Service that leads to a blue-green candidate.
+pub fn preview_service(app: &AppName) -> String {
+    format!("{app}-preview")
+}
+
 /// The headless Service's full name in the cluster's DNS.
 pub fn headless_fqdn(app: &AppName, namespace: &Namespace, cluster_domain: &str) -> String {
     format!("{}.{namespace}.svc.{cluster_domain}", headless_service(app))

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Affinity;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Amount, Canonical, ClusteringMode, Isolation, MigrationsMode, PhoenixApp, PhoenixAppSpec,
-    PodDisruptionBudgetMode, StrategyKind, labels,
+    Amount, BlueGreenSpec, CanaryStep, Canonical, ClusteringMode, Isolation, MigrationsMode, OnFailure,
+    Pause, PhoenixApp, PhoenixAppSpec, PodDisruptionBudgetMode, StrategyKind, StrategySpec, labels,
     names::{AppName, Namespace, ResourceVersion, Uid},
 };
 
@@ -53,6 +53,8 @@ pub struct ValidatedApp {
     pub replicas: u32,
     /// How one revision takes the place of another.
     pub strategy: Strategy,
+    /// Most pods of a revision no longer needed that stop at once; none: all.
+    pub drain_batch: Option<u32>,
     /// Revisions kept.
     pub revision_history_limit: usize,
     /// Whether the pods mount a PersistentVolumeClaim.
@@ -80,7 +82,7 @@ pub struct ValidatedApp {
 }
 
 /// How one revision takes the place of another, parsed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Strategy {
     /// Which one.
     pub kind: StrategyKind,
@@ -94,6 +96,37 @@ pub struct Strategy {
     pub max_unavailable: Amount,
     /// Revisions kept deployed without pods.
     pub rollback_window: usize,
+    /// What a failed rollout does.
+    pub on_failure: OnFailure,
+    /// What stands before all requests move.
+    pub steps: Vec<CanaryStep>,
+    /// Blue-green pods that stand ready before the promotion; none: all.
+    pub preview_replicas: Option<u32>,
+    /// How long a blue-green promotion can be taken back by itself.
+    pub blue_green_bake: Duration,
+    /// How long a canary's promotion can be taken back by itself.
+    pub canary_bake: Duration,
+    /// How long the revision before is kept after a blue-green promotion.
+    pub keep_old: Duration,
+    /// Pods of it that are kept.
+    pub keep_old_replicas: u32,
+}
+
+/// What stands before all requests move: a canary's steps as they are, or a blue-green's wait for time or a person.
+fn steps(strategy: &StrategySpec) -> Vec<CanaryStep> {
+    match strategy.kind {
+        StrategyKind::Rolling | StrategyKind::Recreate => Vec::new(),
+        StrategyKind::Canary => strategy.canary.steps.clone(),
+        StrategyKind::BlueGreen => {
+            let BlueGreenSpec { auto_promote, auto_promote_after, .. } = strategy.blue_green;
+            let pause = match (auto_promote, auto_promote_after) {
+                (false, _) => Some(Pause::default()),
+                (true, Some(after)) => Some(Pause { duration: Some(after) }),
+                (true, None) => None,
+            };
+            pause.map(|pause| CanaryStep { pause: Some(pause), set_weight: None }).into_iter().collect()
+        }
+    }
 }
 
 impl Strategy {
@@ -164,6 +197,10 @@ impl TryFrom<&PhoenixApp> for ValidatedApp {
             return Err(faults.0);
         };
         let migrations_mode = migrations_mode(spec);
+        let (max_surge, max_unavailable) = match spec.strategy.kind {
+            StrategyKind::Canary => (spec.strategy.canary.max_surge, spec.strategy.canary.max_unavailable),
+            _ => (spec.strategy.rolling.max_surge, spec.strategy.rolling.max_unavailable),
+        };
         let release_name = spec.release.name.clone().unwrap_or_else(|| name.as_str().replace('-', "_"));
         Ok(Self {
             resource_version: metadata.resource_version.as_deref().and_then(|version| version.parse().ok()),
@@ -176,10 +213,18 @@ impl TryFrom<&PhoenixApp> for ValidatedApp {
                 kind: spec.strategy.kind,
                 progress_deadline: spec.strategy.progress_deadline.into(),
                 min_ready: spec.strategy.min_ready.into(),
-                max_surge: spec.strategy.rolling.max_surge,
-                max_unavailable: spec.strategy.rolling.max_unavailable,
+                max_surge,
+                max_unavailable,
                 rollback_window: to_usize(rollback_window),
+                on_failure: spec.strategy.on_failure,
+                steps: steps(&spec.strategy),
+                preview_replicas: spec.strategy.blue_green.preview_replicas.and_then(positive),
+                blue_green_bake: spec.strategy.blue_green.bake.into(),
+                canary_bake: spec.strategy.canary.bake.into(),
+                keep_old: spec.strategy.blue_green.keep_old.into(),
+                keep_old_replicas: positive(spec.strategy.blue_green.keep_old_replicas).unwrap_or_default(),
             },
+            drain_batch: spec.shutdown.drain_batch.and_then(positive),
             revision_history_limit: to_usize(history),
             has_pvc: spec.volumes.iter().any(|volume| volume.persistent_volume_claim.is_some()),
             migrations_mode,
@@ -212,6 +257,11 @@ fn migrations_mode(spec: &PhoenixAppSpec) -> MigrationsMode {
     })
 }
 
+/// The schema refuses what is below one.
+fn positive(count: i32) -> Option<u32> {
+    u32::try_from(count).ok().filter(|count| *count > 0)
+}
+
 fn to_usize(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
@@ -227,6 +277,14 @@ fn check(spec: &PhoenixAppSpec, faults: &mut Faults) {
     let ports = spec.clustering.distribution_ports;
     if ports.min >= ports.max || ports.max - ports.min >= 64 {
         faults.add("spec.clustering.distributionPorts", "must hold 2 to 64 ports; write min below max");
+    }
+    if matches!(spec.strategy.kind, StrategyKind::BlueGreen | StrategyKind::Canary)
+        && spec.volumes.iter().any(|volume| volume.persistent_volume_claim.is_some())
+    {
+        faults.add(
+            "spec.volumes",
+            "a persistentVolumeClaim cannot be mounted by two revisions at once; use type Rolling or Recreate",
+        );
     }
     if spec.strategy.rolling.max_surge.is_zero() && spec.strategy.rolling.max_unavailable.is_zero() {
         faults.add(

@@ -42,7 +42,7 @@ pub use env::overridden_env;
 pub use job::migration_job;
 pub use revision::{Effective, Revision, RevisionError, controller_revision, render};
 pub use secret::generated_secret;
-pub use service::{ServiceSelector, active_service, headless_service};
+pub use service::{ServiceSelector, active_service, headless_service, preview_service};
 pub use service_account::service_account;
 
 /// Facts about the cluster that the operator is told at its start.

@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 
 use super::{metadata, unless_empty};
-use crate::api::{ClusteringMode, Expose, ExtraPort, RevisionName, ValidatedApp, labels, names};
+use crate::api::{ClusteringMode, Expose, ExtraPort, RevisionName, ServiceType, ValidatedApp, labels, names};
 
 /// The port of epmd, Erlang's port mapper.
 pub(super) const EPMD: i32 = 4369;
@@ -54,6 +54,20 @@ pub fn active_service(app: &ValidatedApp, selector: &ServiceSelector) -> Service
         }),
         status: None,
     }
+}
+
+/// The Service that leads to the pods of a blue-green candidate once they are ready; without one it leads nowhere.
+pub fn preview_service(app: &ValidatedApp, revision: Option<&RevisionName>) -> Service {
+    let mut service = active_service(app, &ServiceSelector::Wide);
+    service.metadata = metadata(app, names::preview_service(&app.name), labels::of_app(&app.name));
+    if let Some(spec) = service.spec.as_mut() {
+        spec.type_ = Some(ServiceType::ClusterIP.as_str().to_owned());
+        let mut selector = labels::select_web(&app.name);
+        let revision = revision.map_or(labels::NO_REVISION, RevisionName::as_str);
+        selector.insert(labels::REVISION.to_owned(), revision.to_owned());
+        spec.selector = Some(selector);
+    }
+    service
 }
 
 /// The Service by which the nodes find each other, through DNS or through its Endpoints (which bear its labels).

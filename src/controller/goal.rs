@@ -1,6 +1,6 @@
 //! What the user asks for, as the planner wants it: [`Goal`]; and the revision that the spec describes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     api::{PhoenixApp, RevisionName, StrategyKind, ValidatedApp},
@@ -18,6 +18,15 @@ pub fn goal(app: &ValidatedApp, desired: &RevisionName) -> Goal {
         suspend: app.suspend,
         replicas: app.replicas,
         strategy: app.strategy.kind,
+        steps: app.strategy.steps.clone(),
+        preview_replicas: app.strategy.preview_replicas,
+        blue_green_bake: app.strategy.blue_green_bake,
+        canary_bake: app.strategy.canary_bake,
+        keep_old: app.strategy.keep_old,
+        keep_old_replicas: app.strategy.keep_old_replicas,
+        on_failure: app.strategy.on_failure,
+        drain_batch: app.drain_batch,
+        drain_interval: app.spec.shutdown.drain_interval.into(),
         surge: limits.surge,
         unavailable: limits.unavailable,
         progress_deadline: app.strategy.progress_deadline,
@@ -40,9 +49,18 @@ pub fn of_invalid(app: &PhoenixApp) -> Goal {
         suspend: false,
         replicas: u32::try_from(app.spec.replicas).unwrap_or_default(),
         strategy: app.spec.strategy.kind,
+        steps: Vec::new(),
+        preview_replicas: None,
+        blue_green_bake: Duration::MAX,
+        canary_bake: Duration::MAX,
+        keep_old: Duration::MAX,
+        keep_old_replicas: 0,
+        on_failure: app.spec.strategy.on_failure,
+        drain_batch: None,
+        drain_interval: Duration::ZERO,
         surge: 1,
         unavailable: 0,
-        progress_deadline: std::time::Duration::MAX,
+        progress_deadline: Duration::MAX,
         rollback_window: usize::MAX,
         history_limit: usize::MAX,
         stop_before_migration: false,

@@ -19,7 +19,7 @@ use k8s_openapi::{
 use kube::{Resource, core::PartialObjectMeta};
 
 use crate::{
-    api::{LogTail, PhoenixApp, RevisionName},
+    api::{LogTail, PhoenixApp, RevisionName, names},
     build::Revision,
 };
 
@@ -88,6 +88,7 @@ impl Snapshot {
             .chain(uids(&self.jobs))
             .chain(uids(&self.config_maps))
             .chain(uids(&self.budgets))
+            .chain(uids(&self.services))
             .collect()
     }
 
@@ -119,6 +120,12 @@ impl Snapshot {
     /// The active Service, if it is ours.
     pub fn active_service(&self) -> Option<&Arc<Service>> {
         self.find(&self.services, self.app.metadata.name.as_deref()?)
+    }
+
+    /// The preview Service, if there is one and it is ours.
+    pub fn preview_service(&self) -> Option<&Arc<Service>> {
+        let app = self.app.metadata.name.as_deref()?.parse().ok()?;
+        self.find(&self.services, &names::preview_service(&app))
     }
 }
 

@@ -1,8 +1,14 @@
-//! Commands: `phoenix-operator.dev/command: "<verb> <revision>/<attempt>"`.
+//! Commands: `phoenix-operator.dev/command: "<verb> <revision>/<attempt>[/<n>]"`.
 //!
-//! The effect lives in the status, so removing or re-applying the annotation changes nothing.
+//! The target is the candidate with its attempt; without one, the stable revision with the app's attempt. A command that
+//! names another is stale. The effect lives in the status, so removing or re-applying the annotation changes nothing.
 
-use super::{Draft, decide};
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::world::Rev;
+use super::{Draft, decide, rollout, strategy};
 use crate::api::{CommandAnswer, LastCommand, Outcome};
 
 /// Answers the command in the annotation, once.
@@ -11,78 +17,259 @@ pub(super) fn take(d: &mut Draft) {
     if d.status.last_command.as_ref().is_some_and(|last| last.text == text) {
         return;
     }
-    let (answer, message) = match parse(&text) {
-        Ok(command) => command.carry_out(d),
-        Err(message) => (CommandAnswer::Refused, message),
-    };
     let before = d.status.last_command.as_ref().map_or(0, |last| last.n);
+    let Answer(answer, message) = match parse(&text) {
+        Ok(command) => command.carry_out(d, before + 1),
+        Err(message) => Answer(CommandAnswer::Refused, message),
+    };
     let n = before + i64::from(answer == CommandAnswer::Accepted);
     d.status.last_command = Some(LastCommand { text, answer, message, n });
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verb {
+    Promote,
+    PromoteFull,
     Abort,
     Retry,
+    Rollback,
+    Pause,
+    Resume,
+    Restart,
 }
+
+const VERBS: [(&str, Verb); 8] = [
+    ("promote", Verb::Promote),
+    ("promote-full", Verb::PromoteFull),
+    ("abort", Verb::Abort),
+    ("retry", Verb::Retry),
+    ("rollback", Verb::Rollback),
+    ("pause", Verb::Pause),
+    ("resume", Verb::Resume),
+    ("restart", Verb::Restart),
+];
 
 #[derive(Debug, PartialEq, Eq)]
 struct Command<'a> {
     verb: Verb,
     revision: &'a str,
     attempt: i64,
+    /// Of `promote`: the step. Of `pause`, `resume` and `restart`: the number of the command.
+    number: Option<i64>,
+    /// Of `rollback`: the revision to return to.
+    to: Option<&'a str>,
 }
 
-const FORM: &str = "write `abort <revision>/<attempt>` or `retry <revision>/<attempt>`, with the revision and \
-                    attempt that status.candidate shows";
+/// What becomes of a command, and why.
+struct Answer(CommandAnswer, String);
+
+fn accepted(message: impl fmt::Display) -> Answer {
+    Answer(CommandAnswer::Accepted, message.to_string())
+}
+
+fn ignored(message: impl fmt::Display) -> Answer {
+    Answer(CommandAnswer::Ignored, message.to_string())
+}
+
+fn refused(message: impl fmt::Display) -> Answer {
+    Answer(CommandAnswer::Refused, message.to_string())
+}
+
+const FORM: &str = "write `<verb> <revision>/<attempt>`, with a verb of promote, promote-full, abort, retry and \
+                    rollback, or `<verb> <revision>/<attempt>/<n>`, with a verb of pause, resume and restart and n one \
+                    more than status.lastCommand.n; revision and attempt as in status.candidate, or, without one, \
+                    status.stable and status.attempt";
 
 fn parse(text: &str) -> Result<Command<'_>, String> {
     let mut words = text.split_whitespace();
-    let verb = match words.next() {
-        Some("abort") => Verb::Abort,
-        Some("retry") => Verb::Retry,
-        other => return Err(format!("{:?} is not a command: {FORM}", other.unwrap_or_default())),
+    let word = words.next().unwrap_or_default();
+    let Some((_, verb)) = VERBS.iter().find(|(known, _)| *known == word) else {
+        return Err(format!("{word:?} is not a command: {FORM}"));
     };
     let target = words.next().ok_or_else(|| format!("the command names no target: {FORM}"))?;
-    if words.next().is_some() {
+    let to = words.next().filter(|_| *verb == Verb::Rollback);
+    if words.next().is_some() || (to.is_none() && text.split_whitespace().count() > 2) {
         return Err(format!("the command has too many words: {FORM}"));
     }
     let mut parts = target.split('/');
     let revision = parts.next().filter(|revision| !revision.is_empty());
     let attempt = parts.next().and_then(|attempt| attempt.parse().ok());
-    match (revision, attempt, parts.next()) {
-        (Some(revision), Some(attempt), None) => Ok(Command { verb, revision, attempt }),
+    let (given, number) = match parts.next() {
+        None => (false, None),
+        Some(number) => (true, number.parse().ok()),
+    };
+    let numbered = matches!(verb, Verb::Pause | Verb::Resume | Verb::Restart);
+    let well_formed = match verb {
+        _ if numbered => number.is_some(),
+        Verb::Promote => !given || number.is_some(),
+        _ => !given,
+    };
+    match (revision, attempt) {
+        (Some(revision), Some(attempt)) if well_formed && parts.next().is_none() => {
+            Ok(Command { verb: *verb, revision, attempt, number, to })
+        }
         _ => Err(format!("{target:?} is not a target: {FORM}")),
     }
 }
 
 impl Command<'_> {
-    fn carry_out(&self, d: &mut Draft) -> (CommandAnswer, String) {
-        let Some(candidate) = d.status.candidate.clone() else {
-            return (CommandAnswer::Ignored, "no rollout is under way".to_owned());
+    /// `next` is the number that a numbered command must bear.
+    fn carry_out(&self, d: &mut Draft, next: i64) -> Answer {
+        let candidate = d.status.candidate.as_ref();
+        let current = match (candidate, &d.status.stable) {
+            (Some(candidate), _) => (candidate.revision.clone(), candidate.attempt),
+            (None, Some(stable)) => (stable.clone(), d.status.attempt),
+            (None, None) => return ignored("nothing has been rolled out yet"),
         };
-        if candidate.revision != self.revision || candidate.attempt != self.attempt {
-            let current = format!("{}/{}", candidate.revision, candidate.attempt);
-            return (CommandAnswer::Ignored, format!("stale: the current candidate is {current}"));
+        if (self.revision, self.attempt) != (current.0.as_str(), current.1) {
+            return ignored(format!("stale: the present target is {}/{}", current.0, current.1));
         }
-        match (&self.verb, candidate.verdict) {
-            (Verb::Abort, None) => {
-                decide::end(d, Outcome::Aborted, "AbortedByCommand", "a person ended the rollout");
-                (
-                    CommandAnswer::Accepted,
-                    "the rollout ends; traffic returns to the stable revision".to_owned(),
-                )
+        match self.verb {
+            Verb::Promote => self.promote(d),
+            Verb::PromoteFull => promote_full(d),
+            Verb::Abort => abort(d),
+            Verb::Retry => retry(d),
+            Verb::Rollback => self.rollback(d),
+            Verb::Pause | Verb::Resume | Verb::Restart if self.number != Some(next) => {
+                ignored(format!("stale: the next number is {next}, as in {}/{}/{next}", current.0, current.1))
             }
-            (Verb::Abort, Some(_)) => (CommandAnswer::Ignored, "the rollout has ended already".to_owned()),
-            (Verb::Retry, Some(_)) => {
-                decide::start(d, &candidate.revision);
-                (CommandAnswer::Accepted, format!("attempt {} begins", d.status.attempt))
-            }
-            (Verb::Retry, None) => {
-                (CommandAnswer::Refused, "the rollout is still under way; abort it first".to_owned())
-            }
+            Verb::Pause => pause(d),
+            Verb::Resume => resume(d),
+            Verb::Restart => restart(d, &current.0),
         }
     }
+
+    fn promote(&self, d: &mut Draft) -> Answer {
+        let Some(candidate) = under_way(d) else { return refused("no rollout is under way") };
+        let step = candidate.step;
+        if self.number.is_some_and(|number| number != i64::from(step)) {
+            return ignored(format!("stale: the present step is {step}"));
+        }
+        let waiting = strategy::step(candidate).is_some_and(|step| step.pause.is_some());
+        if !waiting || candidate.step_since.is_none() {
+            return refused(
+                "the rollout does not wait at a pause; `promote-full` skips all steps that are left",
+            );
+        }
+        rollout::next_step(d);
+        accepted(format!("step {step} is left behind"))
+    }
+
+    fn rollback(&self, d: &mut Draft) -> Answer {
+        match &d.status.candidate {
+            Some(candidate) if candidate.verdict.as_ref().is_none_or(|verdict| !verdict.returned) => {
+                return refused("a rollout is under way; `abort` ends it");
+            }
+            _ => {}
+        }
+        let Some(stable) = d.stable() else { return refused("nothing is stable yet") };
+        let Some(to) = self.to.map(Rev::from).or_else(|| d.status.previous.clone()) else {
+            return refused(
+                "there is no earlier revision; name one: `rollback <revision>/<attempt> <revision>`",
+            );
+        };
+        if to == stable {
+            return refused(format!("revision {to} is stable already"));
+        }
+        let known = d.world.revisions.get(&to).filter(|revision| !revision.terminating);
+        let Some(revision) = known else {
+            return refused(format!(
+                "revision {to} is not stored; spec.revisionHistoryLimit says how many are kept"
+            ));
+        };
+        if revision.needs_migration && !revision.migrated {
+            return refused(format!("revision {to} has never migrated the database, so it never ran"));
+        }
+        d.status.candidate = None;
+        let message = format!("a person returned from revision {stable} to {to}");
+        decide::revert(d, &to, Outcome::RolledBack, "RolledBackByCommand", &message);
+        accepted(format!("revision {to} is stable again; requests move once its pods can take them"))
+    }
+}
+
+fn under_way<'a>(d: &'a Draft) -> Option<&'a crate::api::Candidate> {
+    d.status.candidate.as_ref().filter(|candidate| candidate.verdict.is_none())
+}
+
+fn promote_full(d: &mut Draft) -> Answer {
+    let Some(candidate) = under_way(d) else { return refused("no rollout is under way") };
+    if strategy::step(candidate).is_none() {
+        return refused("no steps are left");
+    }
+    rollout::skip_steps(d);
+    d.status.paused = false;
+    accepted("all steps that were left are skipped")
+}
+
+/// Wins over everything, and ends a bake too.
+fn abort(d: &mut Draft) -> Answer {
+    const REASON: &str = "AbortedByCommand";
+    let held =
+        |candidate: &crate::api::Candidate| candidate.verdict.as_ref().is_some_and(|verdict| verdict.held);
+    match d.status.candidate.as_mut() {
+        Some(candidate) if candidate.verdict.is_none() => {
+            d.status.paused = false;
+            decide::end(d, Outcome::Aborted, REASON, "a person ended the rollout");
+            accepted("the rollout ends; traffic returns to the stable revision")
+        }
+        Some(candidate) if held(candidate) => {
+            if let Some(verdict) = candidate.verdict.as_mut() {
+                verdict.held = false;
+                verdict.outcome = Outcome::Aborted;
+                REASON.clone_into(&mut verdict.reason);
+            }
+            accepted("traffic returns to the stable revision")
+        }
+        Some(_) => ignored("the rollout has ended already"),
+        None => match (d.status.bake.is_some(), d.status.previous.clone()) {
+            (true, Some(previous)) if d.world.revisions.contains_key(&previous) => {
+                let message = "a person ended the rollout during its bake";
+                decide::revert(d, &previous, Outcome::Aborted, REASON, message);
+                accepted(format!("traffic returns to revision {previous}"))
+            }
+            _ => ignored("no rollout is under way; `rollback` returns to an earlier revision"),
+        },
+    }
+}
+
+fn retry(d: &mut Draft) -> Answer {
+    match d.status.candidate.clone() {
+        Some(candidate) if candidate.verdict.is_some() => {
+            d.status.paused = false;
+            decide::start(d, &candidate.revision);
+            accepted(format!("attempt {} begins", d.status.attempt))
+        }
+        Some(_) => refused("the rollout is still under way; abort it first"),
+        None => refused("no rollout has failed"),
+    }
+}
+
+fn pause(d: &mut Draft) -> Answer {
+    if d.status.paused {
+        return ignored("it is paused already");
+    }
+    d.status.paused = true;
+    accepted("nothing goes on until `resume`")
+}
+
+fn resume(d: &mut Draft) -> Answer {
+    if !d.status.paused {
+        return ignored("it is not paused");
+    }
+    d.status.paused = false;
+    accepted("it goes on")
+}
+
+fn restart(d: &mut Draft, revision: &str) -> Answer {
+    let now = d.now;
+    if d.world.asked(revision) == 0 {
+        return refused(format!("revision {revision} has no pods"));
+    }
+    // Of revisions that are gone nothing needs to be known.
+    let world = d.world;
+    d.status.restarts.retain(|name, _| world.revisions.contains_key(name));
+    d.status.restarts.insert(revision.to_owned(), Time(now));
+    accepted(format!("the pods of revision {revision} are replaced, one after the other"))
 }
 
 #[cfg(test)]
@@ -91,17 +278,40 @@ mod tests {
 
     #[test]
     fn parses_what_the_documentation_shows() {
-        let abort = Command { verb: Verb::Abort, revision: "7f3a9c1d2e", attempt: 4 };
-        assert_eq!(parse("abort 7f3a9c1d2e/4"), Ok(abort));
+        let command = |verb, number, to| Command { verb, revision: "7f3a9c1d2e", attempt: 4, number, to };
+        for (text, parsed) in [
+            ("abort 7f3a9c1d2e/4", command(Verb::Abort, None, None)),
+            ("promote 7f3a9c1d2e/4", command(Verb::Promote, None, None)),
+            ("promote 7f3a9c1d2e/4/2", command(Verb::Promote, Some(2), None)),
+            ("promote-full 7f3a9c1d2e/4", command(Verb::PromoteFull, None, None)),
+            ("rollback 7f3a9c1d2e/4", command(Verb::Rollback, None, None)),
+            ("rollback 7f3a9c1d2e/4 0123456789", command(Verb::Rollback, None, Some("0123456789"))),
+            ("restart 7f3a9c1d2e/4/7", command(Verb::Restart, Some(7), None)),
+        ] {
+            assert_eq!(parse(text), Ok(parsed), "{text}");
+        }
     }
 
     #[test]
     fn refuses_nonsense_with_the_form_to_use() {
-        for text in
-            ["", "promote", "abort", "abort x", "abort x/y", "abort x/1/2", "retry x/1 more", "abort /1"]
-        {
+        for text in [
+            "",
+            "destroy x/1",
+            "abort",
+            "abort x",
+            "abort x/y",
+            "abort x/1/2",
+            "retry x/1 more",
+            "abort /1",
+            "promote x/1/z",
+            "pause x/1",
+            "restart x/1/",
+            "rollback x/1 y z",
+            "rollback x/1/2",
+            "resume x/1/2/3",
+        ] {
             let message = parse(text).unwrap_err();
-            assert!(message.contains("abort <revision>/<attempt>"), "{text:?}: {message}");
+            assert!(message.contains("<verb> <revision>/<attempt>"), "{text:?}: {message}");
         }
     }
 }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::replicas::Moves;
 use super::report::{Found, Gate};
-use super::strategy::{self, Course};
-use super::world::{Rev, RevisionObs, Upkeep};
-use super::{Draft, Facts, Write, clock, history, migration, prune, traffic};
-use crate::api::{Candidate, Outcome, StrategyKind, Verdict};
+use super::strategy;
+use super::world::{Rev, RevisionObs, Selector, Upkeep};
+use super::{Draft, Facts, Write, aftermath, clock, history, migration, prune, rollout, traffic};
+use crate::api::{Candidate, OnFailure, Outcome, StrategyKind, Verdict};
 
 /// Decides everything but what the status says about it.
 pub(super) fn decide(d: &mut Draft) -> Found {
@@ -20,7 +21,7 @@ pub(super) fn decide(d: &mut Draft) -> Found {
         Some(candidate) => stay(d, &candidate),
         None => rest(d),
     };
-    found.surplus = found.surplus || d.status.candidate.is_none() && others_populated(d);
+    found.surplus = d.status.candidate.is_none() && d.stable().is_some_and(|stable| !alone(d, &stable));
     record_facts(d);
     found
 }
@@ -48,15 +49,18 @@ fn choose(d: &mut Draft) {
     }
 }
 
-/// Begins a new attempt.
+/// Begins a new attempt. What was kept of an earlier revision is not kept beside it.
 pub(super) fn start(d: &mut Draft, revision: &Rev) {
+    let (strategy, steps) = strategy::steps(d);
     d.status.attempt += 1;
     d.status.migration = None;
+    d.status.bake = None;
+    d.status.kept = None;
     d.status.candidate = Some(Candidate {
         revision: revision.clone(),
         attempt: d.status.attempt,
-        strategy: d.goal.strategy,
-        steps: Vec::new(),
+        strategy,
+        steps,
         step: 0,
         step_since: None,
         weight: None,
@@ -66,8 +70,12 @@ pub(super) fn start(d: &mut Draft, revision: &Rev) {
     });
 }
 
-/// Ends the attempt without promotion.
+/// Ends the attempt without promotion. A failure waits for a person where the app asks for that, once it has pods.
 pub(super) fn end(d: &mut Draft, outcome: Outcome, reason: &str, message: &str) {
+    let held = outcome == Outcome::Failed
+        && d.goal.on_failure == OnFailure::Pause
+        && d.status.stable.is_some()
+        && reason != migration::FAILED;
     if let Some(candidate) = d.status.candidate.as_mut() {
         candidate.progress = None;
         candidate.verdict = Some(Verdict {
@@ -75,11 +83,35 @@ pub(super) fn end(d: &mut Draft, outcome: Outcome, reason: &str, message: &str) 
             reason: reason.to_owned(),
             message: message.to_owned(),
             returned: false,
-            held: false,
+            held,
         });
         let candidate = candidate.clone();
         history::ended(&mut d.status, &candidate, outcome, reason, d.now);
     }
+}
+
+/// Makes an earlier revision stable again; the one that was stable has ended like a candidate that failed. Traffic stays
+/// where it is until the earlier one can take it.
+pub(super) fn revert(d: &mut Draft, to: &Rev, outcome: Outcome, reason: &str, message: &str) {
+    let Some(from) = d.status.stable.replace(to.clone()) else { return };
+    let strategy = d.status.bake.take().map_or(d.goal.strategy, |bake| bake.strategy);
+    d.status.previous = Some(from.clone());
+    d.status.kept = None;
+    d.status.promotion += 1;
+    d.status.attempt += 1;
+    d.status.candidate = Some(Candidate {
+        revision: from,
+        attempt: d.status.attempt,
+        strategy,
+        steps: Vec::new(),
+        step: 0,
+        step_since: None,
+        weight: None,
+        started_at: Time(d.now),
+        verdict: None,
+        progress: None,
+    });
+    end(d, outcome, reason, message);
 }
 
 /// An attempt under way: gate after gate.
@@ -114,81 +146,11 @@ fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
             && clock::passed(d, candidate.started_at.0, d.goal.progress_deadline);
         return found;
     }
-    let focus = candidate.revision.clone();
-    let reference = d.stable();
-    let cautious = reference.is_some() && candidate.strategy == StrategyKind::Rolling;
-    advance(d, candidate.strategy, &Course { focus: &focus, reference: reference.as_ref(), cautious });
-    pods_and_traffic(d, candidate, &mut found);
+    rollout::go_on(d, &mut found);
     found
 }
 
-fn pods_and_traffic(d: &mut Draft, candidate: &Candidate, found: &mut Found) {
-    let focus = &candidate.revision;
-    let available = d.world.deployments.get(focus).map_or(0, |deployment| deployment.available);
-    let (wanted, serving) = (d.goal.replicas, d.world.serving(focus));
-    let ready = is_up(d, focus);
-    found.pods = if ready && wanted > 0 {
-        Gate::Passed
-    } else {
-        Gate::Waiting(format!("{} of {wanted} pods of revision {focus} are available", available.min(wanted)))
-    };
-    let steering = d
-        .writes
-        .iter()
-        .any(|write| matches!(write, Write::CreateService { .. } | Write::ApplyService { .. }));
-    let alone = !others_serve(d, focus);
-    let shifted = ready && wanted > 0 && serving >= wanted && alone && !steering;
-    found.traffic = if shifted {
-        Gate::Passed
-    } else if serving >= wanted && !alone {
-        Gate::Waiting("pods of older revisions still receive requests".to_owned())
-    } else if serving >= wanted && steering {
-        Gate::Waiting(format!("the Service is being pointed at revision {focus} alone"))
-    } else {
-        Gate::Waiting(format!("{serving} of {wanted} pods of revision {focus} receive requests"))
-    };
-    if shifted {
-        promote(d, candidate);
-        found.settled = true;
-        return;
-    }
-    if ready && wanted > 0 && serving >= wanted && alone {
-        // The Service's own event brings the promotion; no deadline comes between.
-        return;
-    }
-    let held_up = strategy::waits_for(candidate.strategy, d.world, focus);
-    let counting = wanted > 0 && d.world.asked(focus) > 0;
-    found.waits = held_up;
-    if !counting {
-        clock::stop(d);
-        return;
-    }
-    if clock::run(d, available) {
-        let worst = worst(d, focus);
-        let seconds = d.goal.progress_deadline.as_secs();
-        let message = format!("no more pods of revision {focus} became available within {seconds} s{worst}");
-        if d.status.stable.is_some() {
-            end(d, Outcome::Failed, "ProgressDeadlineExceeded", &message);
-            d.writes.clear();
-        }
-        // with a stable revision the return begins now, and has its own clock
-        found.overdue = d.status.stable.is_none();
-        found.pods = Gate::Failed { reason: "ProgressDeadlineExceeded".to_owned(), message };
-    }
-}
-
-fn promote(d: &mut Draft, candidate: &Candidate) {
-    let status = &mut d.status;
-    if status.stable.as_ref() != Some(&candidate.revision) {
-        status.previous = status.stable.replace(candidate.revision.clone());
-    }
-    status.promotion += 1;
-    status.candidate = None;
-    status.migration = None;
-    history::ended(status, candidate, Outcome::Promoted, "", d.now);
-}
-
-/// An attempt that ended: everything returns to the stable revision.
+/// An attempt that ended: everything returns to the stable revision, or stays until a person decides.
 fn back(d: &mut Draft, candidate: &Candidate) -> Found {
     let mut found = Found { secrets: Gate::Passed, ..Found::default() };
     let Some(stable) = d.stable() else { return found };
@@ -198,10 +160,19 @@ fn back(d: &mut Draft, candidate: &Candidate) -> Found {
     if stored(d, &stable).is_none() {
         return found;
     }
-    advance(d, candidate.strategy, &Course { focus: &stable, reference: Some(&stable), cautious: false });
+    if candidate.verdict.as_ref().is_some_and(|verdict| verdict.held) {
+        let aim = strategy::aim(d, candidate);
+        let moves = strategy::freeze(d, candidate, aim);
+        perform(d, Some(&stable), &moves);
+        clock::stop(d);
+        found.worst = worst(d, &candidate.revision);
+        return found;
+    }
+    let moves = strategy::settle(d, candidate.strategy, &stable);
+    perform(d, Some(&stable), &moves);
     let returned = is_up(d, &stable)
         && d.world.serving(&stable) >= d.goal.replicas
-        && !others_populated(d)
+        && alone(d, &stable)
         && found.waits.is_none();
     let done = candidate.verdict.as_ref().is_some_and(|verdict| verdict.returned);
     if returned
@@ -229,9 +200,7 @@ fn back(d: &mut Draft, candidate: &Candidate) -> Found {
 fn stay(d: &mut Draft, candidate: &Candidate) -> Found {
     let mut found = Found { secrets: kept_secret(d, &candidate.revision), ..Found::default() };
     found.waits = migration::clear(d, Some(candidate));
-    let moves = Moves::default();
-    let selector = traffic::steer(d, Some(&candidate.revision), &moves);
-    d.status.selector = traffic::text(&d.goal.app, &selector);
+    perform(d, Some(&candidate.revision), &Moves::default());
     if found.waits.is_none()
         && let Some(verdict) = d.status.candidate.as_mut().and_then(|c| c.verdict.as_mut())
     {
@@ -253,8 +222,10 @@ fn rest(d: &mut Draft) -> Found {
     if stored(d, &stable).is_none() {
         return found;
     }
+    aftermath::go_on(d);
     let strategy = d.goal.strategy;
-    advance(d, strategy, &Course { focus: &stable, reference: Some(&stable), cautious: false });
+    let moves = strategy::settle(d, strategy, &stable);
+    perform(d, Some(&stable), &moves);
     found.settled = is_up(d, &stable) && d.world.serving(&stable) >= d.goal.replicas;
     found.worst = worst(d, &stable);
     found.waits = strategy::waits_for(strategy, d.world, &stable);
@@ -306,38 +277,21 @@ fn stored(d: &mut Draft, name: &Rev) -> Option<RevisionObs> {
 /// The candidate may not have pods yet: what serves is kept.
 fn hold(d: &mut Draft, candidate: &Candidate) {
     let reference = d.stable();
-    let nobody = Rev::new();
     let waiting_for_migration = d.world.revisions.get(&candidate.revision).is_some_and(|r| r.needs_migration);
-    let course = if d.goal.stop_before_migration && waiting_for_migration {
-        Course { focus: &candidate.revision, reference: reference.as_ref(), cautious: false }
-    } else {
-        Course { focus: &nobody, reference: reference.as_ref(), cautious: false }
-    };
     let mut kept: Vec<&Rev> = vec![&candidate.revision];
     kept.extend(reference.as_ref());
     upkeep(d, &kept);
-    let strategy = candidate.strategy;
-    let stops = strategy == StrategyKind::Recreate && d.goal.stop_before_migration && waiting_for_migration;
-    let moves = if stops || !d.goal.stop_before_migration {
-        strategy::hold(strategy, d, &course)
-    } else {
-        Moves::default()
-    };
+    let stops = candidate.strategy == StrategyKind::Recreate && d.goal.stop_before_migration;
+    let moves = if stops && !waiting_for_migration { Moves::default() } else { strategy::hold(d, candidate) };
     perform(d, Some(&candidate.revision), &moves);
 }
 
-/// Moves on towards the focus.
-fn advance(d: &mut Draft, strategy: StrategyKind, course: &Course) {
-    let focus = course.focus.clone();
-    upkeep(d, &[&focus]);
-    let moves = strategy::advance(strategy, d, course);
-    perform(d, Some(&focus), &moves);
-}
-
 /// Writes the moves: the selector first, then raises and repairs, and at the very end the one lowering.
-fn perform(d: &mut Draft, focus: Option<&Rev>, moves: &Moves) {
+pub(super) fn perform(d: &mut Draft, focus: Option<&Rev>, moves: &Moves) {
     let selector = traffic::steer(d, focus, moves);
     d.status.selector = traffic::text(&d.goal.app, &selector);
+    traffic::preview(d);
+    strategy::pace(d, moves);
     for (revision, replicas) in &moves.raise {
         set_replicas(d, revision, *replicas);
     }
@@ -345,13 +299,20 @@ fn perform(d: &mut Draft, focus: Option<&Rev>, moves: &Moves) {
         moves.raise.iter().chain(&moves.lower).map(|(revision, _)| revision).collect();
     let world = d.world;
     for (revision, deployment) in &world.deployments {
-        if deployment.drifted && !deployment.terminating && !touched.contains(revision) {
+        let stale = deployment.drifted || restarted(d, revision) > deployment.restarted_at;
+        if stale && !deployment.terminating && !touched.contains(revision) {
             set_replicas(d, revision, deployment.replicas);
         }
     }
     if let Some((revision, replicas)) = &moves.lower {
         set_replicas(d, revision, *replicas);
     }
+}
+
+/// When a restart of a revision's pods was last asked for, by a command or by others.
+fn restarted(d: &Draft, revision: &Rev) -> Option<Timestamp> {
+    let asked = d.status.restarts.get(revision).map(|at| at.0);
+    asked.max(d.world.deployments.get(revision).and_then(|deployment| deployment.restarted_at))
 }
 
 fn set_replicas(d: &mut Draft, revision: &Rev, replicas: u32) {
@@ -361,6 +322,7 @@ fn set_replicas(d: &mut Draft, revision: &Rev, replicas: u32) {
         Some(deployment) if d.world.revisions.contains_key(revision) => Write::ApplyDeployment {
             revision: revision.clone(),
             replicas,
+            restarted: restarted(d, revision),
             version: deployment.version.clone(),
         },
         None if d.world.revisions.contains_key(revision) => {
@@ -420,7 +382,7 @@ fn record_facts(d: &mut Draft) {
 }
 
 /// The Deployment is at its wanted size, its controller agrees, and all its pods are available.
-fn is_up(d: &Draft, revision: &Rev) -> bool {
+pub(super) fn is_up(d: &Draft, revision: &Rev) -> bool {
     let wanted = d.goal.replicas;
     match d.world.deployments.get(revision) {
         Some(deployment) => {
@@ -433,15 +395,18 @@ fn is_up(d: &Draft, revision: &Rev) -> bool {
     }
 }
 
-fn others_serve(d: &Draft, focus: &Rev) -> bool {
-    d.world.populated().into_iter().any(|revision| revision != focus && !d.world.is_quiet(revision))
+/// No pod of another revision receives requests, or will when the Service changes.
+pub(super) fn alone(d: &Draft, focus: &Rev) -> bool {
+    let mut others = d.world.populated().into_iter().filter(|rev| *rev != focus);
+    match d.world.service.as_ref().map(|service| &service.selector) {
+        Some(Selector::Only(selected)) => {
+            selected == focus && others.all(|rev| !d.world.endpoints.get(rev).is_some_and(|ready| *ready > 0))
+        }
+        _ => others.all(|rev| d.world.is_quiet(rev)),
+    }
 }
 
-fn others_populated(d: &Draft) -> bool {
-    d.stable().is_some_and(|stable| others_serve(d, &stable))
-}
-
-fn worst(d: &Draft, revision: &Rev) -> String {
+pub(super) fn worst(d: &Draft, revision: &Rev) -> String {
     let worst = d.world.pods.get(revision).and_then(|pods| pods.worst.as_ref());
     worst.map_or_else(String::new, |why| format!("; {why}"))
 }

@@ -4,6 +4,7 @@
 //! is remembered but what stands in the status. Facts that cannot be recomputed are written to the status
 //! before the first write that follows from them.
 
+mod aftermath;
 mod clock;
 mod command;
 mod decide;
@@ -11,8 +12,10 @@ mod events;
 mod history;
 mod migration;
 mod prune;
+mod recover;
 mod replicas;
 mod report;
+mod rollout;
 mod strategy;
 mod traffic;
 mod world;
@@ -28,8 +31,8 @@ pub use events::{Event, EventKind, events};
 pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
 pub use world::{
-    DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, Rev, RevisionObs,
-    SecretPosted, Selector, ServiceObs, Upkeep, World,
+    DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
+    RevisionObs, SecretPosted, Selector, ServiceObs, Upkeep, World,
 };
 
 /// What to do now.
@@ -79,6 +82,25 @@ pub enum Write {
         /// The version it was planned from.
         version: String,
     },
+    /// Make the preview Service.
+    CreatePreview {
+        /// The revision it leads to; none: it leads nowhere.
+        revision: Option<Rev>,
+    },
+    /// Repair the preview Service or lead it elsewhere.
+    ApplyPreview {
+        /// The revision it leads to; none: it leads nowhere.
+        revision: Option<Rev>,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Delete the preview Service, which only blue-green apps have.
+    DeletePreview {
+        /// The UID it was planned from.
+        uid: String,
+        /// The version it was planned from.
+        version: String,
+    },
     /// Make a Deployment from the stored revision.
     CreateDeployment {
         /// The revision.
@@ -92,6 +114,8 @@ pub enum Write {
         revision: Rev,
         /// `spec.replicas`.
         replicas: u32,
+        /// When a restart of its pods was last asked for.
+        restarted: Option<Timestamp>,
         /// The version it was planned from.
         version: String,
     },
@@ -169,6 +193,7 @@ pub fn plan(goal: &Goal, status: &PhoenixAppStatus, world: &World, now: Timestam
         return Plan { status: draft.status, writes: Vec::new(), wake: None };
     }
     draft.status.observed_generation = goal.generation;
+    recover::recover(&mut draft);
     command::take(&mut draft);
     let found = if world.fault.is_some() || goal.suspend {
         clock::stop(&mut draft);

@@ -5,17 +5,21 @@
 
 use std::cmp::{max, min};
 
-use super::world::{Rev, World};
+use super::world::{Rev, Selector, World};
 
 /// What a roll wants.
 pub(super) struct Roll<'a> {
     pub world: &'a World,
-    /// The revision that is to have all pods in the end.
+    /// The revision that is to have `target` pods.
     pub focus: &'a Rev,
-    /// The stable revision: last to be lowered, first to grow.
+    /// The stable revision: it is to have `rest` pods; last to be lowered, first to grow.
     pub reference: Option<&'a Rev>,
     /// Wanted pods.
     pub replicas: u32,
+    /// Pods that the focus is to have; all `replicas` in the end.
+    pub target: u32,
+    /// Pods that the reference is to have; none in the end. Other revisions are to have none.
+    pub rest: u32,
     pub surge: u32,
     pub unavailable: u32,
     /// The focus has not proven itself: it grows in batches, each after the last has become available.
@@ -29,6 +33,8 @@ pub(super) struct Moves {
     pub raise: Vec<(Rev, u32)>,
     /// A new replica count below the present one.
     pub lower: Option<(Rev, u32)>,
+    /// What the active Service is to select. None: whatever has pods.
+    pub selector: Option<Selector>,
 }
 
 impl Roll<'_> {
@@ -40,7 +46,7 @@ impl Roll<'_> {
         let total = grown.total;
         let room = self.ceiling().saturating_sub(total);
         let olds: u32 = self.olds().iter().map(|old| self.world.asked(old)).sum();
-        let mut want = self.replicas.saturating_sub(focus_asked);
+        let mut want = self.target.saturating_sub(focus_asked);
         if self.cautious && olds > 0 {
             let proven = self.world.serving(self.focus) + max(1, self.surge + self.unavailable);
             want = min(want, proven.saturating_sub(focus_asked));
@@ -54,6 +60,7 @@ impl Roll<'_> {
         if grown.focus + up > 0 {
             moves.raise.push((self.focus.clone(), focus_asked + up));
         }
+        self.refill(&mut moves, room - up);
         let crowded = max(want - up, total.saturating_sub(self.ceiling()));
         moves.lower = self.lower(crowded);
         self.settle(moves)
@@ -116,6 +123,21 @@ impl Roll<'_> {
         olds
     }
 
+    /// The reference has fewer pods than it is to keep, as after a step to a lower weight.
+    fn refill(&self, moves: &mut Moves, room: u32) {
+        let Some(reference) = self.reference.filter(|rev| *rev != self.focus) else { return };
+        let asked = self.world.asked(reference);
+        let up = min(self.rest.saturating_sub(asked), room);
+        if up > 0 && moves.raise.iter().all(|(rev, _)| rev != reference) {
+            moves.raise.push((reference.clone(), asked + up));
+        }
+    }
+
+    /// What a revision other than the focus keeps.
+    fn keeps(&self, rev: &Rev) -> u32 {
+        if Some(rev) == self.reference { self.rest } else { 0 }
+    }
+
     /// Growth of the app in mid-roll goes to the reference while it serves, else to the focus.
     fn grow(&self, moves: &mut Moves) -> Grown {
         let total = self.total();
@@ -142,7 +164,7 @@ impl Roll<'_> {
 
     /// The focus serves in full: reference pods that do not serve are not waited for.
     fn drop_idle(&self) -> Option<(Rev, u32)> {
-        if self.world.serving(self.focus) < self.replicas { None } else { self.drop_unavailable(u32::MAX) }
+        if self.world.serving(self.focus) < self.target { None } else { self.drop_unavailable(u32::MAX) }
     }
 
     /// Pods of neither the focus nor the reference that do not serve go at once.
@@ -161,7 +183,7 @@ impl Roll<'_> {
         }
         self.olds().into_iter().find_map(|rev| {
             let serving = self.world.serving(rev);
-            let left = serving.saturating_sub(spare);
+            let left = max(serving.saturating_sub(spare), self.keeps(rev));
             (self.world.settled(rev) && left < self.world.asked(rev)).then(|| (rev.clone(), left))
         })
     }
@@ -170,14 +192,20 @@ impl Roll<'_> {
     fn drop_unavailable(&self, crowded: u32) -> Option<(Rev, u32)> {
         let rev = self.reference.filter(|rev| *rev != self.focus)?;
         let asked = self.world.asked(rev);
-        let gone = min(crowded, asked.saturating_sub(self.world.serving(rev)));
+        let gone = min(crowded, asked.saturating_sub(max(self.world.serving(rev), self.rest)));
         (gone > 0 && self.world.settled(rev)).then(|| (rev.clone(), asked - gone))
     }
 
-    /// The focus itself is larger than wanted.
+    /// The focus itself is larger than wanted. Serving pods of it go only as far as the floor allows.
     fn trim(&self) -> Option<(Rev, u32)> {
-        let over = self.world.asked(self.focus) > self.replicas;
-        (over && self.world.settled(self.focus)).then(|| (self.focus.clone(), self.replicas))
+        let asked = self.world.asked(self.focus);
+        let serving = self.world.serving(self.focus);
+        let left = if self.target < self.replicas {
+            max(self.target, serving.saturating_sub(self.spare()))
+        } else {
+            self.target
+        };
+        (left < asked && self.world.settled(self.focus)).then(|| (self.focus.clone(), left))
     }
 }
 

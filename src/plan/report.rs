@@ -1,10 +1,11 @@
 //! What the status says: phase, one sentence, and conditions. Everything here follows from the durable facts and
 //! what was observed; transition times change only on transitions.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Draft;
-use super::migration;
+use super::{clock, migration, strategy};
 use crate::api::{Candidate, Outcome, Phase, Verdict};
 
 /// How a gate stands.
@@ -46,12 +47,23 @@ pub(super) struct Found {
     pub settled: bool,
     /// What else is waited for.
     pub waits: Option<String>,
+    /// The rollout waits for a person's `promote`.
+    pub person: bool,
+    /// A person holds the rollout.
+    pub paused: bool,
+    /// Until when a step waits.
+    pub until: Option<Timestamp>,
+    /// One pod, and no room for a second: the canary's weights cannot be had.
+    pub unsplittable: bool,
     /// What is wrong with the worst pod, ready to be appended.
     pub worst: String,
 }
 
 /// The condition that a generated Secret was lost and made anew.
 pub const SECRET_REGENERATED: &str = "SecretRegenerated";
+
+/// The condition that a canary has too few pods for any of its weights.
+const WEIGHTS_UNATTAINABLE: &str = "WeightsUnattainable";
 
 /// How many pods a message names.
 const NAMED: usize = 5;
@@ -148,8 +160,13 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
     }
     let worst = d.world.pods.get(&candidate.revision).and_then(|pods| pods.worst.as_ref());
     let worst = worst.map_or_else(String::new, |why| format!("; {why}"));
+    if let Some(verdicts) = waits_for_a_person(d, found, candidate, &head) {
+        return verdicts;
+    }
     let mut message = head;
-    if let Some(why) = &found.waits {
+    if let (Some(until), Gate::Passed) = (found.until, &found.pods) {
+        message = format!("{message}: waits until {until}{}", at_weight(candidate));
+    } else if let Some(why) = &found.waits {
         message = format!("{message}: {why}");
     } else if let Gate::Failed { message: why, .. } | Gate::Waiting(why) = &found.pods {
         message = format!("{message}: {why}");
@@ -165,6 +182,31 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
     progressing(Phase::RollingOut, "RollingOut", message)
 }
 
+/// At a pause without an end, or held by a person.
+fn waits_for_a_person(d: &Draft, found: &Found, candidate: &Candidate, head: &str) -> Option<Verdicts> {
+    let target = format!("{}/{}", candidate.revision, candidate.attempt);
+    let message = if found.paused {
+        let n = d.status.last_command.as_ref().map_or(0, |last| last.n) + 1;
+        format!("{head}: paused by a person; annotate phoenix-operator.dev/command=\"resume {target}/{n}\"")
+    } else if found.person {
+        let weight = at_weight(candidate);
+        format!(
+            "{head}: waits for a person{weight}; annotate phoenix-operator.dev/command=\"promote {target}/{}\", or \
+             abort",
+            candidate.step
+        )
+    } else {
+        return None;
+    };
+    let worst = found.pods.is_open().then(String::new);
+    let worst = worst.unwrap_or_else(|| super::decide::worst(d, &candidate.revision));
+    Some(progressing(Phase::Paused, "Paused", format!("{message}{worst}")))
+}
+
+fn at_weight(candidate: &Candidate) -> String {
+    candidate.weight.map_or_else(String::new, |weight| format!(" at {weight} % of the requests"))
+}
+
 fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> Verdicts {
     let phase = match verdict.outcome {
         Outcome::Aborted => Phase::Aborted,
@@ -178,6 +220,14 @@ fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> 
             format!("revision {}: {}; what serves stays; {cure}", candidate.revision, verdict.message);
         return stalled(phase, &verdict.reason, message);
     };
+    if verdict.held {
+        let message = format!(
+            "revision {}: {}; everything stays as it is{}; annotate phoenix-operator.dev/command=\"retry {target}\" \
+             or \"abort {target}\", or change the spec",
+            candidate.revision, verdict.message, found.worst
+        );
+        return stalled(phase, &verdict.reason, message);
+    }
     if verdict.returned {
         let message = format!(
             "revision {} was not promoted: {}; {} of {} pods of revision {stable} serve{}; {cure}",
@@ -219,7 +269,10 @@ fn at_rest(d: &Draft, found: &Found) -> Verdicts {
         let (reason, message) = if wanted == 0 {
             ("ScaledToZero", format!("revision {stable} is scaled to zero"))
         } else {
-            ("Serving", format!("{serving} of {wanted} pods of revision {stable} serve"))
+            (
+                "Serving",
+                format!("{serving} of {wanted} pods of revision {stable} serve{}", after_promotion(d)),
+            )
         };
         return Verdicts {
             phase: Phase::Healthy,
@@ -237,6 +290,17 @@ fn at_rest(d: &Draft, found: &Found) -> Verdicts {
     let waits = found.waits.as_ref().map_or_else(String::new, |why| format!("; {why}"));
     let message = format!("{serving} of {wanted} pods of revision {stable} serve{}{waits}", found.worst);
     progressing(Phase::Degraded, "BelowSize", message)
+}
+
+/// What still follows from the last promotion.
+fn after_promotion(d: &Draft) -> String {
+    let Some(previous) = &d.status.previous else { return String::new() };
+    if let Some(bake) = &d.status.bake {
+        let lasts = i64::try_from(strategy::bake(d, bake.strategy).as_secs()).unwrap_or(i64::MAX);
+        let until = clock::after(bake.since.0, lasts);
+        return format!("; until {until} a failure returns to revision {previous}");
+    }
+    String::new()
 }
 
 fn progressing(phase: Phase, reason: &str, message: String) -> Verdicts {
@@ -266,6 +330,13 @@ impl Conditions<'_, '_> {
         self.gate("Migrated", &self.migrated());
         self.gate("PodsReady", &self.pods());
         self.gate("TrafficShifted", &self.traffic());
+        self.set_or_remove_with(
+            WEIGHTS_UNATTAINABLE,
+            self.found.unsplittable,
+            "OnePodWithoutSurge",
+            "one pod cannot be split: the steps are skipped and the pod is replaced as type Rolling would; raise \
+             replicas or strategy.canary.maxSurge",
+        );
         self.secret_regenerated();
     }
 
@@ -365,9 +436,13 @@ impl Conditions<'_, '_> {
 
     /// Abnormal conditions are present only while they are true.
     fn set_or_remove(&mut self, kind: &str, present: bool) {
+        let verdicts = self.verdicts;
+        self.set_or_remove_with(kind, present, &verdicts.reason, &verdicts.message);
+    }
+
+    fn set_or_remove_with(&mut self, kind: &str, present: bool, reason: &str, message: &str) {
         if present {
-            let verdicts = self.verdicts;
-            self.set(kind, "True", &verdicts.reason, &verdicts.message);
+            self.set(kind, "True", reason, message);
         } else {
             self.d.status.conditions.retain(|condition| condition.type_ != kind);
         }

@@ -6,6 +6,7 @@
 use super::replicas::Moves;
 use super::world::{Rev, Selector};
 use super::{Draft, Write};
+use crate::api::StrategyKind;
 
 /// Keeps the active Service on the pods that are to serve; call before the moves are written, so that the
 /// selector is wide before the first pod of another revision exists.
@@ -23,6 +24,9 @@ pub(super) fn steer(d: &mut Draft, focus: Option<&Rev>, moves: &Moves) -> Select
 }
 
 fn wanted(d: &Draft, focus: Option<&Rev>, moves: &Moves) -> Selector {
+    if let Some(selector) = &moves.selector {
+        return selector.clone();
+    }
     let mut populated: Vec<&Rev> = d
         .world
         .populated()
@@ -41,6 +45,26 @@ fn wanted(d: &Draft, focus: Option<&Rev>, moves: &Moves) -> Selector {
         },
         [one] => Selector::Only((*one).clone()),
         _ => Selector::Wide,
+    }
+}
+
+/// Keeps the preview Service, which a blue-green app has: it leads to the candidate, and else nowhere.
+pub(super) fn preview(d: &mut Draft) {
+    let under_way = d.status.candidate.as_ref().filter(|candidate| candidate.verdict.is_none());
+    let standing = under_way.filter(|candidate| candidate.strategy == StrategyKind::BlueGreen);
+    let wanted = d.goal.strategy == StrategyKind::BlueGreen || standing.is_some();
+    let revision = standing.map(|candidate| candidate.revision.clone());
+    match &d.world.preview {
+        None if wanted => d.write(Write::CreatePreview { revision }),
+        Some(preview) if !wanted => {
+            let (uid, version) = (preview.uid.clone(), preview.version.clone());
+            d.write(Write::DeletePreview { uid, version });
+        }
+        Some(preview) if preview.revision != revision || preview.drifted => {
+            let version = preview.version.clone();
+            d.write(Write::ApplyPreview { revision, version });
+        }
+        _ => {}
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::StrategyKind;
+use crate::api::{CanaryStep, OnFailure, StrategyKind};
 
 /// Name of a revision, as it stands in the names and labels of its children.
 pub type Rev = String;
@@ -28,6 +28,24 @@ pub struct Goal {
     pub replicas: u32,
     /// How revisions follow one another.
     pub strategy: StrategyKind,
+    /// What stands before all requests move: a canary's steps, or a blue-green's wait for time or a person.
+    pub steps: Vec<CanaryStep>,
+    /// Blue-green pods that stand ready before the promotion; none: all.
+    pub preview_replicas: Option<u32>,
+    /// How long a blue-green promotion can be taken back by itself.
+    pub blue_green_bake: Duration,
+    /// How long a canary's promotion can be taken back by itself.
+    pub canary_bake: Duration,
+    /// How long the revision before is kept after a blue-green promotion.
+    pub keep_old: Duration,
+    /// Pods of it that are kept.
+    pub keep_old_replicas: u32,
+    /// What a failed rollout does.
+    pub on_failure: OnFailure,
+    /// Most pods of a revision no longer needed that stop at once; none: all.
+    pub drain_batch: Option<u32>,
+    /// From one such batch to the next.
+    pub drain_interval: Duration,
     /// Pods above `replicas` during a rollout, resolved against `replicas`.
     pub surge: u32,
     /// Pods below `replicas` during a rollout, resolved against `replicas`.
@@ -57,8 +75,12 @@ pub struct World {
     pub pods: BTreeMap<Rev, PodsObs>,
     /// Pods per revision that the active Service's EndpointSlices call ready.
     pub endpoints: BTreeMap<Rev, u32>,
+    /// Pods per revision that the preview Service's EndpointSlices call ready.
+    pub published: BTreeMap<Rev, u32>,
     /// The active Service.
     pub service: Option<ServiceObs>,
+    /// The preview Service.
+    pub preview: Option<PreviewObs>,
     /// Migration Jobs.
     pub jobs: Vec<JobObs>,
     /// Pods of migration Jobs that have not ended, with the node each is on.
@@ -125,6 +147,8 @@ pub struct DeploymentObs {
     pub pods: u32,
     /// `status.availableReplicas`.
     pub available: u32,
+    /// When a restart of its pods was last asked for, as its template says.
+    pub restarted_at: Option<Timestamp>,
     /// Being deleted.
     pub terminating: bool,
     /// A field of ours differs from what it should be (the replica count aside).
@@ -158,6 +182,19 @@ pub struct ServiceObs {
     pub version: String,
     /// What it selects.
     pub selector: Selector,
+    /// Another field of ours differs from what it should be.
+    pub drifted: bool,
+}
+
+/// The preview Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviewObs {
+    /// Its `resourceVersion`.
+    pub version: String,
+    /// Its UID.
+    pub uid: String,
+    /// The revision it leads to; none: it leads nowhere.
+    pub revision: Option<Rev>,
     /// Another field of ours differs from what it should be.
     pub drifted: bool,
 }

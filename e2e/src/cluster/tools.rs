@@ -30,6 +30,8 @@ pub enum Group {
     Helm,
     /// The judgement of Flux, kpt and `helm --wait`.
     Kstatus,
+    /// The judgement of Argo CD, and its actions.
+    Argocd,
     /// Static programs that become container images.
     Images,
 }
@@ -39,13 +41,14 @@ type Program = (&'static str, &'static str);
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Kubernetes,
         Self::Kwok,
         Self::Containerd,
         Self::Coredns,
         Self::Helm,
         Self::Kstatus,
+        Self::Argocd,
         Self::Images,
     ];
 
@@ -58,6 +61,7 @@ impl Group {
             Self::Coredns => "coredns",
             Self::Helm => "helm",
             Self::Kstatus => "kstatus",
+            Self::Argocd => "argocd",
             Self::Images => "images",
         }
     }
@@ -86,6 +90,7 @@ impl Group {
             Self::Coredns => &[("coredns", ".")],
             Self::Helm => &[("helm", "helm.sh/helm/v4/cmd/helm")],
             Self::Kstatus => &[("kstatus", ".")],
+            Self::Argocd => &[("argocd-lua", ".")],
             Self::Images => &[("pause", "./pause"), ("peer", "./peer")],
         }
     }

@@ -18,7 +18,7 @@ mod space;
 mod traffic;
 
 pub use inside::Terminal;
-pub use judge::{Judged, judge_statuses};
+pub use judge::{Judged, Judges, judge_statuses};
 pub use lab::{Lab, obstacle};
 pub use operator::{Operator, OperatorOptions};
 pub use plugin::{Answer, Screen};

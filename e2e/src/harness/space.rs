@@ -12,7 +12,7 @@ use phoenix_operator::api::{Phase, PhoenixApp, PhoenixAppStatus};
 use serde_json::{Value, json};
 
 use super::diagnosis;
-use super::judge::{self, Judged};
+use super::judge::{self, Judged, Judges};
 use super::lab::Lab;
 use super::operator::{Operator, OperatorOptions};
 use super::record::{Record, Seen};
@@ -175,7 +175,8 @@ impl Space {
         let lines: Vec<String> = objects.iter().map(Value::to_string).collect();
         std::fs::write(&path, lines.join("\n") + "\n")
             .with_context(|| format!("writing {}", path.display()))?;
-        judge::judge_statuses(&self.lab.tool("kstatus"), &objects).await
+        let judges = Judges { kstatus: self.lab.tool("kstatus"), argocd: self.lab.tool("argocd-lua") };
+        judge::judge_statuses(&judges, &objects).await
     }
 
     /// How everything in it stands, for a person.

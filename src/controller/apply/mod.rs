@@ -9,7 +9,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, Deployment},
         batch::v1::Job,
-        core::v1::ConfigMap,
+        core::v1::{ConfigMap, Service},
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -20,7 +20,7 @@ use super::{
     cache::AppKey,
     drift::{Persisting, Which, marked},
     errors::{CallError, Verdict},
-    observe::{is_migration, restarted_at, service_selector},
+    observe::{is_migration, service_selector},
     snapshot::Snapshot,
     writer::{Child, Writer},
 };
@@ -120,15 +120,26 @@ impl Applier<'_> {
                 let service = marked(build::active_service(self.app, &service_selector(selector)));
                 self.apply(&service, version, applied).await
             }
+            Write::CreatePreview { revision } => {
+                let revision = preview(revision.as_deref())?;
+                self.create(&marked(build::preview_service(self.app, revision.as_ref()))).await
+            }
+            Write::ApplyPreview { revision, version } => {
+                let revision = preview(revision.as_deref())?;
+                let service = marked(build::preview_service(self.app, revision.as_ref()));
+                self.apply(&service, version, applied).await
+            }
+            Write::DeletePreview { uid, version } => {
+                let name = names::preview_service(&self.app.name);
+                self.settle(self.writer.delete::<Service>(self.key, &name, uid, version).await)
+            }
             Write::CreateDeployment { revision, replicas } => {
                 let revision = self.revision(revision)?;
                 self.create(&build::deployment(self.app, revision, *replicas, None)).await
             }
-            Write::ApplyDeployment { revision, replicas, version } => {
+            Write::ApplyDeployment { revision, replicas, restarted, version } => {
                 let revision = self.revision(revision)?;
-                let name = names::deployment(&self.app.name, &revision.name);
-                let seen = self.snapshot.find(&self.snapshot.deployments, &name);
-                let restarted = seen.and_then(|seen| restarted_at(seen));
+                let restarted = restarted.map(|at| at.to_string());
                 let desired = build::deployment(self.app, revision, *replicas, restarted.as_deref());
                 self.apply(&desired, version, applied).await
             }
@@ -327,6 +338,10 @@ impl Applier<'_> {
 
 fn word(outcome: Outcome) -> String {
     format!("{outcome:?}")
+}
+
+fn preview(revision: Option<&str>) -> Result<Option<RevisionName>, Halt> {
+    revision.map(parse).transpose()
 }
 
 fn parse(revision: &str) -> Result<RevisionName, Halt> {

@@ -24,7 +24,8 @@ use crate::{
     api::{Outcome, RevisionName, ValidatedApp, labels, names},
     build::{self, Revision},
     plan::{
-        DeploymentObs, PodsObs, Rev, RevisionObs, SECRET_REGENERATED, Selector, ServiceObs, Upkeep, World,
+        DeploymentObs, PodsObs, PreviewObs, Rev, RevisionObs, SECRET_REGENERATED, Selector, ServiceObs,
+        Upkeep, World,
     },
 };
 
@@ -53,8 +54,10 @@ pub fn observe(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -
         revisions: revisions(snapshot, stored),
         deployments: deployments(snapshot),
         pods: pods_of(snapshot, &owned_pods, &mut observed.wake),
-        endpoints: endpoints(snapshot, &owned_pods),
+        endpoints: endpoints(snapshot, &owned_pods, snapshot.active_service()),
+        published: endpoints(snapshot, &owned_pods, snapshot.preview_service()),
         service: snapshot.active_service().map(|service| service_obs(&app, service)),
+        preview: snapshot.preview_service().filter(|seen| !snapshot.leaving(&seen.metadata)).map(preview_obs),
         jobs: snapshot.jobs.iter().filter_map(|job| jobs::job_obs(snapshot, job)).collect(),
         migration_pods: jobs::migration_pods(snapshot, &app),
         upkeep: BTreeSet::new(),
@@ -94,6 +97,10 @@ pub fn compare(
     if let (Some(service), Some(seen)) = (&mut world.service, snapshot.active_service()) {
         let selector = service_selector(&service.selector);
         service.drifted = drifts.differs(&marked(build::active_service(app, &selector)), seen);
+    }
+    if let (Some(preview), Some(seen)) = (&mut world.preview, snapshot.preview_service()) {
+        let revision = preview.revision.as_ref().and_then(|revision| revision.parse().ok());
+        preview.drifted = drifts.differs(&marked(build::preview_service(app, revision.as_ref())), seen);
     }
     for (name, revision) in stored {
         let Some(deployment) = world.deployments.get_mut(name.as_str()) else { continue };
@@ -206,6 +213,7 @@ fn deployments(snapshot: &Snapshot) -> BTreeMap<Rev, DeploymentObs> {
             observed: seen >= meta.generation.unwrap_or_default(),
             pods: count(status.and_then(|status| status.replicas)),
             available: count(status.and_then(|status| status.available_replicas)),
+            restarted_at: restarted_at(object).and_then(|at| at.parse().ok()),
             terminating: snapshot.leaving(meta),
             drifted: false,
         };
@@ -300,8 +308,13 @@ fn lost(now: Timestamp, pod: &Pod, wake: &mut Option<Timestamp>) -> Option<Strin
     None
 }
 
-fn endpoints(snapshot: &Snapshot, owned: &BTreeMap<Rev, Vec<&Arc<Pod>>>) -> BTreeMap<Rev, u32> {
-    let Some(service) = snapshot.active_service() else { return BTreeMap::new() };
+/// Pods that the EndpointSlices of a Service call ready.
+fn endpoints(
+    snapshot: &Snapshot,
+    owned: &BTreeMap<Rev, Vec<&Arc<Pod>>>,
+    service: Option<&Arc<Service>>,
+) -> BTreeMap<Rev, u32> {
+    let Some(service) = service else { return BTreeMap::new() };
     let uid = service.metadata.uid.as_deref();
     let revision_of: BTreeMap<&str, &Rev> = owned
         .iter()
@@ -327,6 +340,17 @@ fn endpoints(snapshot: &Snapshot, owned: &BTreeMap<Rev, Vec<&Arc<Pod>>>) -> BTre
         *endpoints.entry((*revision).clone()).or_default() += 1;
     }
     endpoints
+}
+
+fn preview_obs(service: &Arc<Service>) -> PreviewObs {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    let revision = selector.and_then(|selector| selector.get(labels::REVISION)).cloned();
+    PreviewObs {
+        version: service.metadata.resource_version.clone().unwrap_or_default(),
+        uid: service.metadata.uid.clone().unwrap_or_default(),
+        revision: revision.filter(|revision| revision != labels::NO_REVISION),
+        drifted: false,
+    }
 }
 
 fn service_obs(app: &str, service: &Service) -> ServiceObs {

@@ -1,44 +1,198 @@
-//! Every strategy is the same machine; they differ only in the replica counts they ask for next.
+//! Every strategy is the same machine; they differ only in what they aim for next.
+//!
+//! There are three ways to aim. *Mix*: one Service over all pods, so that pod counts are the split of the requests.
+//! *Stand*: the new pods stand beside those that serve, and one write of the Service moves all requests. *Replace*: all
+//! old pods go before the first new one starts.
 
+mod mix;
 mod recreate;
-mod rolling;
+mod split;
+mod stand;
 
-use crate::api::StrategyKind;
+use std::time::Duration;
+
+use crate::api::{CanaryStep, Candidate, StrategyKind};
 
 use super::replicas::Moves;
-use super::world::Rev;
+use super::world::{Rev, Selector};
 use super::{Draft, World};
 
-/// Where a strategy is to go.
-pub(super) struct Course<'a> {
-    /// The revision that is to have all pods in the end.
-    pub focus: &'a Rev,
-    /// The stable revision.
-    pub reference: Option<&'a Rev>,
-    /// The focus has not proven itself.
-    pub cautious: bool,
+pub(super) use stand::pace;
+
+/// What a rollout aims for until its next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// So many pods of the candidate and of the stable revision, all behind one Service.
+    Mix { candidate: u32, stable: u32 },
+    /// So many pods of the candidate beside those that serve; with `switch`, then all requests.
+    Stand { size: u32, switch: bool },
+    /// All pods of other revisions go first.
+    Replace,
 }
 
-/// The next replica counts on the way to the focus.
-pub(super) fn advance(kind: StrategyKind, d: &Draft, course: &Course) -> Moves {
-    match kind {
-        StrategyKind::Rolling | StrategyKind::BlueGreen | StrategyKind::Canary => rolling::advance(d, course),
-        StrategyKind::Recreate => recreate::advance(d, course),
+/// The steps that an attempt freezes. Without a stable revision there is nothing to compare with, and none.
+pub(super) fn steps(d: &Draft) -> (StrategyKind, Vec<CanaryStep>) {
+    let goal = d.goal;
+    match goal.strategy {
+        StrategyKind::BlueGreen | StrategyKind::Canary if d.status.stable.is_none() => {
+            (StrategyKind::Rolling, Vec::new())
+        }
+        kind @ (StrategyKind::Rolling | StrategyKind::Recreate) => (kind, Vec::new()),
+        kind @ (StrategyKind::BlueGreen | StrategyKind::Canary) => (kind, goal.steps.clone()),
     }
 }
 
-/// The next replica counts while the focus may not have pods yet.
-pub(super) fn hold(kind: StrategyKind, d: &Draft, course: &Course) -> Moves {
+/// What the candidate aims for at its present step.
+pub(super) fn aim(d: &Draft, candidate: &Candidate) -> Aim {
+    let wanted = d.goal.replicas;
+    let last = step(candidate).is_none();
+    match candidate.strategy {
+        StrategyKind::Recreate => Aim::Replace,
+        StrategyKind::BlueGreen if last => Aim::Stand { size: wanted, switch: true },
+        StrategyKind::BlueGreen => Aim::Stand {
+            size: d.goal.preview_replicas.map_or(wanted, |size| size.min(wanted)),
+            switch: false,
+        },
+        StrategyKind::Canary if !last => {
+            let weight = weight(candidate).unwrap_or_default();
+            split::split(wanted, weight, d.goal.surge).map_or(
+                Aim::Mix { candidate: wanted, stable: 0 },
+                |split| Aim::Mix { candidate: split.candidate, stable: split.stable },
+            )
+        }
+        StrategyKind::Canary | StrategyKind::Rolling => Aim::Mix { candidate: wanted, stable: 0 },
+    }
+}
+
+/// Whole pods cannot split the requests as the steps ask: one pod, and no room for a second.
+pub(super) fn cannot_split(d: &Draft, candidate: &Candidate) -> bool {
+    candidate.strategy == StrategyKind::Canary && d.goal.replicas == 1 && d.goal.surge == 0
+}
+
+/// The step under way; none once all are behind.
+pub(super) fn step(candidate: &Candidate) -> Option<&CanaryStep> {
+    candidate.steps.get(usize::try_from(candidate.step).ok()?)
+}
+
+/// The weight of the last `setWeight` up to the step under way, in percent.
+pub(super) fn weight(candidate: &Candidate) -> Option<u32> {
+    let until = usize::try_from(candidate.step).ok()?.saturating_add(1);
+    let weights = candidate.steps.iter().take(until).rev();
+    weights.filter_map(|step| step.set_weight).find_map(|weight| u32::try_from(weight).ok())
+}
+
+/// The next moves of a rollout.
+pub(super) fn advance(d: &Draft, candidate: &Candidate, aim: Aim) -> Moves {
+    let focus = &candidate.revision;
+    match aim {
+        Aim::Replace => recreate::advance(d, focus),
+        Aim::Mix { .. } if mix::in_the_way(d, focus) => stand::clear(d),
+        Aim::Mix { candidate: size, stable } => mix::roll(d, focus, size, stable).next(),
+        Aim::Stand { .. } if before_standing(d) => to_stable(d),
+        Aim::Stand { size, switch } => stand::beside(d, focus, size, switch),
+    }
+}
+
+/// Requests are spread over several revisions: they go back to the stable one before another can stand beside it.
+pub(super) fn before_standing(d: &Draft) -> bool {
+    d.world.service.as_ref().is_some_and(|service| service.selector == Selector::Wide)
+}
+
+/// What was aimed for is there.
+pub(super) fn reached(d: &Draft, candidate: &Candidate, aim: Aim) -> bool {
+    let world = d.world;
+    let focus = &candidate.revision;
+    let up = |size: u32| {
+        world.deployments.get(focus).map_or(size == 0, |deployment| {
+            deployment.observed
+                && !deployment.terminating
+                && deployment.replicas == size
+                && deployment.available >= size
+        })
+    };
+    match aim {
+        Aim::Mix { candidate: size, stable } => {
+            let others = |rev: &&Rev| **rev != *focus && Some(*rev) != d.status.stable.as_ref();
+            let stable_asked = d.status.stable.as_ref().map_or(0, |rev| world.asked(rev));
+            up(size)
+                && world.serving(focus) >= size
+                && stable_asked == stable
+                && world.populated().into_iter().filter(others).all(|rev| world.is_quiet(rev))
+        }
+        Aim::Stand { size, .. } => {
+            up(size) && !before_standing(d) && world.published.get(focus).copied().unwrap_or_default() >= size
+        }
+        Aim::Replace => up(d.goal.replicas),
+    }
+}
+
+/// Pods that the candidate is to have at this aim.
+pub(super) fn size(d: &Draft, aim: Aim) -> u32 {
+    match aim {
+        Aim::Mix { candidate, .. } => candidate,
+        Aim::Stand { size, .. } => size,
+        Aim::Replace => d.goal.replicas,
+    }
+}
+
+/// The next moves of a return to the stable revision, or of keeping it.
+pub(super) fn settle(d: &Draft, kind: StrategyKind, stable: &Rev) -> Moves {
     match kind {
-        StrategyKind::Recreate if d.goal.stop_before_migration => recreate::clear(d.world, course.focus),
-        _ => rolling::hold(d, course),
+        StrategyKind::Recreate => recreate::advance(d, stable),
+        StrategyKind::BlueGreen => to_stable(d),
+        StrategyKind::Rolling | StrategyKind::Canary if mix::in_the_way(d, stable) => stand::clear(d),
+        StrategyKind::Rolling | StrategyKind::Canary => mix::roll_back(d, stable).next(),
+    }
+}
+
+fn to_stable(d: &Draft) -> Moves {
+    match (&d.world.service, &d.status.stable) {
+        (Some(service), Some(stable)) if service.selector == Selector::Wide => {
+            mix::roll_back(d, stable).next()
+        }
+        (None, Some(stable)) if d.status.candidate.is_some() => mix::roll_back(d, stable).next(),
+        _ => stand::to_stable(d),
+    }
+}
+
+/// The next moves while the candidate may not have pods yet.
+pub(super) fn hold(d: &Draft, candidate: &Candidate) -> Moves {
+    let focus = &candidate.revision;
+    match candidate.strategy {
+        StrategyKind::Recreate if d.goal.stop_before_migration => recreate::clear(d.world, focus),
+        StrategyKind::BlueGreen => to_stable(d),
+        // Pods that the candidate may have left from an earlier attempt are in the way, too.
+        _ if mix::in_the_way(d, &Rev::new()) => stand::clear(d),
+        _ => mix::hold(d),
+    }
+}
+
+/// Everything stays as it is: a person has the word. What serves is kept at its size.
+pub(super) fn freeze(d: &Draft, candidate: &Candidate, aim: Aim) -> Moves {
+    let focus = &candidate.revision;
+    let asked = d.world.asked(focus).min(d.goal.replicas);
+    match aim {
+        Aim::Replace => Moves::default(),
+        Aim::Mix { .. } if mix::in_the_way(d, focus) => stand::clear(d),
+        Aim::Mix { .. } => mix::roll(d, focus, asked, d.goal.replicas - asked).next(),
+        Aim::Stand { .. } if before_standing(d) => to_stable(d),
+        Aim::Stand { .. } => stand::beside(d, focus, d.world.asked(focus), false),
     }
 }
 
 /// Why a strategy waits although no gate does: pods of earlier revisions that must be gone first.
 pub(super) fn waits_for(kind: StrategyKind, world: &World, focus: &Rev) -> Option<String> {
     match kind {
-        StrategyKind::Rolling | StrategyKind::BlueGreen | StrategyKind::Canary => None,
         StrategyKind::Recreate => recreate::waits_for(world, focus),
+        StrategyKind::Rolling | StrategyKind::BlueGreen | StrategyKind::Canary => None,
+    }
+}
+
+/// How long the promotion of a rollout of this kind can still be taken back by itself.
+pub(super) fn bake(d: &Draft, kind: StrategyKind) -> Duration {
+    match kind {
+        StrategyKind::BlueGreen => d.goal.blue_green_bake,
+        StrategyKind::Canary => d.goal.canary_bake,
+        StrategyKind::Rolling | StrategyKind::Recreate => Duration::ZERO,
     }
 }

@@ -3,17 +3,16 @@
 use super::super::replicas::Moves;
 use super::super::world::Rev;
 use super::super::{Draft, World};
-use super::Course;
 
-pub(super) fn advance(d: &Draft, course: &Course) -> Moves {
-    let asked = d.world.asked(course.focus);
+pub(super) fn advance(d: &Draft, focus: &Rev) -> Moves {
+    let asked = d.world.asked(focus);
     let wanted = d.goal.replicas;
     if asked > wanted {
-        return Moves { raise: Vec::new(), lower: Some((course.focus.clone(), wanted)) };
+        return Moves { lower: Some((focus.clone(), wanted)), ..Moves::default() };
     }
-    let mut moves = clear(d.world, course.focus);
-    if moves.lower.is_none() && asked < wanted && waits_for(d.world, course.focus).is_none() {
-        moves.raise.push((course.focus.clone(), wanted));
+    let mut moves = clear(d.world, focus);
+    if moves.lower.is_none() && asked < wanted && waits_for(d.world, focus).is_none() {
+        moves.raise.push((focus.clone(), wanted));
     }
     moves
 }
@@ -25,7 +24,7 @@ pub(super) fn clear(world: &World, focus: &Rev) -> Moves {
         .keys()
         .find(|rev| *rev != focus && world.asked(rev) > 0)
         .map(|rev| (rev.clone(), 0));
-    Moves { raise: Vec::new(), lower }
+    Moves { lower, ..Moves::default() }
 }
 
 /// Pods of other revisions that still exist, and the lost nodes that hold them.

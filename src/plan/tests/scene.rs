@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{Phase, PhoenixAppStatus, StrategyKind};
+use crate::api::{OnFailure, Phase, PhoenixAppStatus, StrategyKind};
 use crate::plan::{
     DeploymentObs, Goal, JobFailure, JobObs, JobState, Plan, PodsObs, RevisionObs, SecretPosted, Selector,
     ServiceObs, World, Write, plan,
@@ -32,6 +32,15 @@ impl Scene {
             suspend: false,
             replicas: 3,
             strategy: StrategyKind::Rolling,
+            steps: Vec::new(),
+            preview_replicas: None,
+            blue_green_bake: Duration::ZERO,
+            canary_bake: Duration::ZERO,
+            keep_old: Duration::ZERO,
+            keep_old_replicas: 0,
+            on_failure: OnFailure::Rollback,
+            drain_batch: None,
+            drain_interval: Duration::from_secs(30),
             surge: 1,
             unavailable: 0,
             progress_deadline: Duration::from_secs(DEADLINE.unsigned_abs()),

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
-use super::model::{Action, Config, JobPhase, Mutant, Points, State};
+use super::model::{Action, Config, Ended, JobPhase, Mutant, Points, State, Steps, Verb};
 use crate::api::{Outcome, StrategyKind};
 
 /// Longest run without faults from any state to its fixed point, in actions.
@@ -67,6 +67,10 @@ impl Walk {
                     may_time_out(&state)?;
                     Action::DeadlinePasses
                 }
+                None if !state.time_passes().is_empty() => {
+                    is_as_asked(&state)?;
+                    state.time_passes()[0]
+                }
                 None => {
                     is_as_asked(&state)?;
                     break;
@@ -111,13 +115,16 @@ fn may_time_out(state: &State) -> Result<(), String> {
 fn is_as_asked(state: &State) -> Result<(), String> {
     let app = state.truth.app;
     let status = state.status;
+    let kept = |revision: usize| {
+        (status.bake.is_some() || status.kept.is_some()) && status.previous == Some(revision)
+    };
     let serves = |revision: usize| {
         let only = state
             .truth
             .deployments
             .iter()
             .enumerate()
-            .all(|(other, deployment)| other == revision || deployment.pods == 0);
+            .all(|(other, deployment)| other == revision || deployment.pods == 0 || kept(other));
         let deployment = state.truth.deployments[revision];
         only && deployment.ready == app.replicas
             && deployment.asked == app.replicas
@@ -140,16 +147,39 @@ fn is_as_asked(state: &State) -> Result<(), String> {
         }
         Some(candidate) => match (candidate.verdict, status.stable) {
             _ if candidate.revision != app.desired => Err("9: the newest spec is not tried".to_owned()),
-            (Some((_, true, _)), Some(stable)) if serves(stable) || state.broken[stable] => Ok(()),
-            (Some((_, false, _)), Some(stable)) if state.broken[stable] => Ok(()),
+            (Some(Ended { held: true, .. }), Some(_)) => Ok(()),
+            (Some(Ended { returned: true, .. }), Some(stable)) if serves(stable) || state.broken[stable] => {
+                Ok(())
+            }
+            (Some(Ended { returned: false, .. }), Some(stable)) if state.broken[stable] => Ok(()),
             (Some(_), Some(_)) => Err("6: not all traffic is on the stable revision".to_owned()),
-            (Some((Outcome::Aborted, _, _)), None) => Ok(()),
+            (Some(Ended { outcome: Outcome::Aborted, .. }), None) => Ok(()),
             (Some(_), None) => Err("failed for good without a stable revision".to_owned()),
-            (None, _) if app.replicas == 0 => Ok(()),
+            (None, _) if app.replicas == 0 || status.paused => Ok(()),
+            (None, _) if candidate.begun && waits_for_a_person(state) => serves_meanwhile(state),
             (None, None) if state.broken[candidate.revision] => Ok(()),
             (None, _) => Err("11: the candidate is stuck".to_owned()),
         },
     }
+}
+
+/// The step under way is a wait without an end.
+fn waits_for_a_person(state: &State) -> bool {
+    state.status.candidate.is_some_and(|tried| match tried.steps {
+        Steps::Person => tried.step == 0,
+        Steps::ThirdThenPerson => tried.step == 1,
+        Steps::None | Steps::UpAndDown => false,
+    })
+}
+
+/// At a step, too, the wanted pods serve.
+fn serves_meanwhile(state: &State) -> Result<(), String> {
+    let serving: u8 = state.truth.endpoints.iter().sum();
+    let broken = state.broken.iter().any(|broken| *broken);
+    if serving >= state.truth.app.replicas || broken {
+        return Ok(());
+    }
+    Err("1: fewer pods than wanted serve while a step waits".to_owned())
 }
 
 fn fingerprint(state: &State) -> u64 {
@@ -182,6 +212,15 @@ fn walk(name: &str, config: Config, from_rest: bool) -> Result<(usize, usize), S
 
 const SMALL: Config = Config {
     strategy: StrategyKind::Rolling,
+    steps: Steps::None,
+    preview: None,
+    bake: false,
+    batches: false,
+    on_failure_pause: false,
+    verbs: &[],
+    commands: 0,
+    other_strategy: None,
+    losses: 0,
     replicas: 2,
     most_replicas: 2,
     surge: 1,
@@ -195,7 +234,6 @@ const SMALL: Config = Config {
     kills: 1,
     pod_failures: 1,
     deadlines: 0,
-    aborts: 0,
     breaks: 0,
     mutant: Mutant::None,
 };
@@ -223,7 +261,7 @@ fn failing_migration() {
 
 #[test]
 fn abort_at_any_moment() {
-    walk("abort", Config { aborts: 1, pod_failures: 0, ..SMALL }, true).unwrap();
+    walk("abort", Config { verbs: &[Verb::Abort], commands: 1, pod_failures: 0, ..SMALL }, true).unwrap();
 }
 
 #[test]
@@ -242,6 +280,114 @@ fn recreate() {
 #[test]
 fn unavailable_instead_of_surge() {
     walk("unavailable 1, surge 0", Config { surge: 0, unavailable: 1, ..SMALL }, true).unwrap();
+}
+
+const BLUE_GREEN: Config = Config { strategy: StrategyKind::BlueGreen, migrations: false, ..SMALL };
+
+const CANARY: Config = Config {
+    strategy: StrategyKind::Canary,
+    steps: Steps::ThirdThenPerson,
+    migrations: false,
+    verbs: &[Verb::Promote, Verb::Abort],
+    commands: 1,
+    ..SMALL
+};
+
+#[test]
+fn blue_green() {
+    walk("blue-green", BLUE_GREEN, true).unwrap();
+    let config = Config {
+        steps: Steps::Person,
+        preview: Some(1),
+        verbs: &[Verb::Promote, Verb::Abort],
+        commands: 1,
+        ..BLUE_GREEN
+    };
+    walk("blue-green, a person", config, true).unwrap();
+}
+
+#[test]
+fn blue_green_with_bake() {
+    let config = Config {
+        bake: true,
+        kills: 0,
+        pod_failures: 0,
+        verbs: &[Verb::Abort, Verb::Rollback],
+        commands: 1,
+        ..BLUE_GREEN
+    };
+    walk("blue-green, bake", config, true).unwrap();
+    walk("blue-green, bake, batches", Config { batches: true, ..config }, true).unwrap();
+}
+
+#[test]
+fn blue_green_with_a_broken_revision() {
+    let config = Config { never_ready: Some(1), deadlines: 1, pod_failures: 0, ..BLUE_GREEN };
+    walk("blue-green, never ready", config, true).unwrap();
+    let config = Config { breaks: 1, pod_failures: 0, ..BLUE_GREEN };
+    walk("blue-green, broken stable", config, true).unwrap();
+}
+
+#[test]
+fn canary() {
+    walk("canary", CANARY, true).unwrap();
+    let config = Config { steps: Steps::UpAndDown, verbs: &[Verb::Abort], ..CANARY };
+    walk("canary, up and down", config, true).unwrap();
+}
+
+#[test]
+fn canary_with_unavailable() {
+    walk("canary, unavailable 1, surge 0", Config { surge: 0, unavailable: 1, ..CANARY }, true).unwrap();
+}
+
+#[test]
+fn canary_with_a_broken_revision() {
+    let config = Config { never_ready: Some(1), deadlines: 1, pod_failures: 0, ..CANARY };
+    walk("canary, never ready", config, true).unwrap();
+    walk(
+        "canary, never ready, then a person",
+        Config { on_failure_pause: true, verbs: &[Verb::Abort, Verb::Retry], ..config },
+        true,
+    )
+    .unwrap();
+    let config = Config { breaks: 1, pod_failures: 0, verbs: &[Verb::PromoteFull], ..CANARY };
+    walk("canary, broken stable", config, true).unwrap();
+}
+
+#[test]
+fn pause_and_resume() {
+    let config =
+        Config { verbs: &[Verb::Pause, Verb::Resume], commands: 2, kills: 0, pod_failures: 0, ..SMALL };
+    walk("rolling, paused", config, true).unwrap();
+    walk("blue-green, paused", Config { strategy: StrategyKind::BlueGreen, ..config }, true).unwrap();
+}
+
+#[test]
+fn another_strategy_in_mid_flight() {
+    let kinds = [StrategyKind::Rolling, StrategyKind::BlueGreen, StrategyKind::Canary];
+    for strategy in kinds {
+        for other in kinds.into_iter().filter(|other| *other != strategy) {
+            let config = Config {
+                strategy,
+                other_strategy: Some(other),
+                edits: 3,
+                kills: 0,
+                pod_failures: 0,
+                revisions: 3,
+                migrations: false,
+                ..SMALL
+            };
+            walk(&format!("{strategy:?}, then {other:?}"), config, true).unwrap();
+        }
+    }
+}
+
+#[test]
+fn lost_status() {
+    for strategy in [StrategyKind::Rolling, StrategyKind::BlueGreen] {
+        let config = Config { strategy, losses: 1, pod_failures: 0, kills: 0, ..SMALL };
+        walk("lost status", config, true).unwrap();
+    }
 }
 
 /// Three replicas, three revisions, two edits, one kill of the operator before or after any write, one pod failure.
@@ -279,7 +425,7 @@ mod full {
 
     #[test]
     fn full_abort() {
-        walk("full: abort", Config { aborts: 1, edits: 1, ..FULL }, true).unwrap();
+        walk("full: abort", Config { verbs: &[Verb::Abort], commands: 1, edits: 1, ..FULL }, true).unwrap();
     }
 
     #[test]
@@ -327,7 +473,8 @@ fn a_broken_invariant_3_is_caught() {
 
 #[test]
 fn a_broken_invariant_6_is_caught() {
-    let config = Config { aborts: 1, never_ready: Some(1), pod_failures: 0, ..SMALL };
+    let config =
+        Config { verbs: &[Verb::Abort], commands: 1, never_ready: Some(1), pod_failures: 0, ..SMALL };
     caught(config, Mutant::ForgetsAbort, "6: ");
 }
 
@@ -339,4 +486,15 @@ fn a_broken_invariant_9_is_caught() {
 #[test]
 fn a_broken_invariant_11_is_caught() {
     caught(Config { breaks: 1, pod_failures: 0, ..SMALL }, Mutant::KeepsBrokenStable, "11");
+}
+
+#[test]
+fn a_skipped_pause_is_caught() {
+    let config = Config { steps: Steps::Person, verbs: &[Verb::Promote], commands: 1, ..BLUE_GREEN };
+    caught(config, Mutant::SkipsPauses, "gate: promoted without");
+}
+
+#[test]
+fn an_ignored_weight_is_caught() {
+    caught(CANARY, Mutant::IgnoresWeights, "weight: a canary has all pods");
 }

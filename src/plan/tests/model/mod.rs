@@ -12,21 +12,23 @@
 //! - Revisions that nobody has seen yet are alike; an edit takes the first of them.
 //! - Only Recreate waits for pods on their way out, and for all of them; there is one or there is none.
 
+mod mutants;
+mod status;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::{
-    Candidate, CommandAnswer, LastCommand, MigrationState, MigrationStatus, Outcome, PhoenixAppStatus,
-    Progress, StrategyKind, Verdict,
-};
+use crate::api::{CanaryStep, MigrationState, OnFailure, Outcome, Pause, StrategyKind};
 use crate::plan::{
-    DeploymentObs, Facts, Goal, JobFailure, JobObs, JobState, MigrationPod, Plan, PodsObs, RevisionObs,
-    SecretPosted, Selector, ServiceObs, World, Write, plan,
+    DeploymentObs, Facts, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, RevisionObs,
+    SecretPosted, Selector, ServiceObs, World, Write,
 };
+
+use mutants::ask;
 
 thread_local! {
     static SEEN: RefCell<HashMap<Sight, Rc<Planned>>> = RefCell::default();
@@ -41,10 +43,12 @@ struct Sight {
     seen: Lagging,
     stored: [Stored; REVISIONS],
     service: Points,
+    preview: Preview,
     status: Status,
     mutant: Mutant,
-    needs: (bool, bool),
-    limits: (u32, u32, StrategyKind),
+    needs: (bool, bool, bool, bool),
+    limits: (u32, u32, Option<u32>),
+    steps: Steps,
 }
 
 /// A plan, as the model needs it.
@@ -64,6 +68,23 @@ const DEADLINE_SECONDS: i64 = 600;
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     pub strategy: StrategyKind,
+    /// What stands before all requests.
+    pub steps: Steps,
+    /// Blue-green pods before the promotion.
+    pub preview: Option<u32>,
+    /// A promotion can be taken back for a while, and a revision before it is kept.
+    pub bake: bool,
+    /// Pods that go when a revision is no longer needed stop one by one.
+    pub batches: bool,
+    /// A failure waits for a person.
+    pub on_failure_pause: bool,
+    /// Commands of these kinds may be given, each at any moment.
+    pub verbs: &'static [Verb],
+    pub commands: u8,
+    /// What an edit may change the strategy to.
+    pub other_strategy: Option<StrategyKind>,
+    /// The status may be lost.
+    pub losses: u8,
     pub replicas: u8,
     pub most_replicas: u8,
     pub surge: u32,
@@ -81,7 +102,6 @@ pub struct Config {
     pub kills: u8,
     pub pod_failures: u8,
     pub deadlines: u8,
-    pub aborts: u8,
     /// The stable revision may break for good.
     pub breaks: u8,
     pub mutant: Mutant,
@@ -103,13 +123,111 @@ pub enum Mutant {
     PromotesSuperseded,
     /// Invariant 11: never takes unavailable pods of the stable revision.
     KeepsBrokenStable,
+    /// A gate: takes a wait for a person for passed.
+    SkipsPauses,
+    /// A weight: takes every step for the last.
+    IgnoresWeights,
+}
+
+/// What stands before all requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Steps {
+    #[default]
+    None,
+    /// A person.
+    Person,
+    /// A third of the requests, and a person.
+    ThirdThenPerson,
+    /// A third, two thirds, a third again.
+    UpAndDown,
+}
+
+impl Steps {
+    fn list(self) -> Vec<CanaryStep> {
+        let weight = |percent| CanaryStep { set_weight: Some(percent), ..CanaryStep::default() };
+        let person = || CanaryStep { pause: Some(Pause { duration: None }), ..CanaryStep::default() };
+        match self {
+            Self::None => Vec::new(),
+            Self::Person => vec![person()],
+            Self::ThirdThenPerson => vec![weight(33), person()],
+            Self::UpAndDown => vec![weight(33), weight(67), weight(33)],
+        }
+    }
+
+    fn of(steps: &[CanaryStep]) -> Self {
+        [Self::Person, Self::ThirdThenPerson, Self::UpAndDown]
+            .into_iter()
+            .find(|known| known.list() == steps)
+            .unwrap_or_default()
+    }
+
+    fn waits_for_a_person(self) -> bool {
+        matches!(self, Self::Person | Self::ThirdThenPerson)
+    }
+}
+
+/// A command's first word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    Promote,
+    PromoteFull,
+    Abort,
+    Retry,
+    Rollback,
+    Pause,
+    Resume,
+}
+
+impl Verb {
+    const ALL: [(Self, &str); 7] = [
+        (Self::Promote, "promote"),
+        (Self::PromoteFull, "promote-full"),
+        (Self::Abort, "abort"),
+        (Self::Retry, "retry"),
+        (Self::Rollback, "rollback"),
+        (Self::Pause, "pause"),
+        (Self::Resume, "resume"),
+    ];
+}
+
+/// A command as it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Given {
+    pub verb: Verb,
+    pub revision: usize,
+    pub attempt: u8,
+    pub n: u8,
+}
+
+impl Given {
+    fn text(self) -> String {
+        let word = Verb::ALL.into_iter().find(|(verb, _)| *verb == self.verb).map_or("", |(_, word)| word);
+        let Self { revision, attempt, n, .. } = self;
+        let name = NAMES.get(revision).copied().unwrap_or("?");
+        match self.verb {
+            Verb::Pause | Verb::Resume => format!("{word} {name}/{attempt}/{n}"),
+            _ => format!("{word} {name}/{attempt}"),
+        }
+    }
+
+    fn of(text: &str, n: i64) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let word = words.next()?;
+        let verb = Verb::ALL.into_iter().find(|(_, known)| *known == word)?.0;
+        let mut parts = words.next()?.split('/');
+        let (revision, attempt) = (index(parts.next()?), parts.next()?.parse().ok()?);
+        let n =
+            parts.next().and_then(|n| n.parse().ok()).unwrap_or_else(|| u8::try_from(n).unwrap_or_default());
+        Some(Self { verb, revision, attempt, n })
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct App {
     pub desired: usize,
     pub replicas: u8,
-    pub abort: bool,
+    pub strategy: StrategyKind,
+    pub command: Option<Given>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -157,10 +275,35 @@ pub struct Jobs {
 pub struct Tried {
     pub revision: usize,
     pub attempt: u8,
-    pub verdict: Option<(Outcome, bool, bool)>,
+    pub strategy: StrategyKind,
+    pub steps: Steps,
+    pub step: u8,
+    /// The step under way has begun.
+    pub begun: bool,
+    pub verdict: Option<Ended>,
     pub available: Option<u8>,
     pub running: bool,
     pub late: bool,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ended {
+    pub outcome: Outcome,
+    pub returned: bool,
+    pub held: bool,
+    /// By its migration.
+    pub migration: bool,
+}
+
+/// A time after a promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct After {
+    pub strategy: StrategyKind,
+    /// What was kept is fresh.
+    pub drained: bool,
+    /// It has lasted long enough.
+    pub over: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -172,7 +315,19 @@ pub struct Status {
     pub promotion: u8,
     pub secrets_for: Option<usize>,
     pub migration: Option<(u8, MigrationState)>,
-    pub abort_answered: Option<u8>,
+    pub bake: Option<After>,
+    pub kept: Option<After>,
+    pub paused: bool,
+    pub answered: Option<Given>,
+}
+
+/// The preview Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Preview {
+    #[default]
+    Absent,
+    Nowhere,
+    At(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -210,8 +365,9 @@ pub struct Budget {
     pub kills: u8,
     pub pod_failures: u8,
     pub deadlines: u8,
-    pub aborts: u8,
+    pub commands: u8,
     pub breaks: u8,
+    pub losses: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -220,8 +376,11 @@ pub struct State {
     pub seen: Lagging,
     pub stored: [Stored; REVISIONS],
     pub service: Points,
+    pub preview: Preview,
     pub secret: bool,
     pub status: Status,
+    /// A person has once let a rollout go on.
+    pub approved: bool,
     pub broken: [bool; REVISIONS],
     /// Pods that failed and are not yet missing from the EndpointSlices.
     pub unpublished: [u8; REVISIONS],
@@ -247,22 +406,28 @@ pub enum Action {
     JobPodGone,
     EditRevision(usize),
     EditReplicas(u8),
-    Abort,
+    EditStrategy(StrategyKind),
+    Command(Verb),
     DeadlinePasses,
+    BakeEnds,
+    KeepEnds,
+    LoseStatus,
     Breaks(usize),
 }
 
 impl State {
     pub fn start(config: &Config) -> Self {
-        let app = App { desired: 0, replicas: config.replicas, abort: false };
+        let app = App { desired: 0, replicas: config.replicas, strategy: config.strategy, command: None };
         let lagging = Lagging { app, ..Lagging::default() };
         Self {
             truth: lagging,
             seen: lagging,
             stored: [Stored::default(); REVISIONS],
             service: Points::Nowhere,
+            preview: Preview::Absent,
             secret: false,
             status: Status::default(),
+            approved: false,
             broken: std::array::from_fn(|revision| config.never_ready == Some(revision)),
             unpublished: [0; REVISIONS],
             undelivered: [0; REVISIONS],
@@ -271,8 +436,9 @@ impl State {
                 kills: config.kills,
                 pod_failures: config.pod_failures,
                 deadlines: config.deadlines,
-                aborts: config.aborts,
+                commands: config.commands,
                 breaks: config.breaks,
+                losses: config.losses,
             },
             violation: None,
         }
@@ -294,6 +460,9 @@ impl State {
             Deployment { exists: true, asked: size, observed: true, pods: size, ready: size, going: false };
         state.truth.endpoints[0] = size;
         state.service = Points::Only(0);
+        if config.strategy == StrategyKind::BlueGreen {
+            state.preview = Preview::Nowhere;
+        }
         state.status =
             Status { stable: Some(0), attempt: 1, promotion: 1, secrets_for: Some(0), ..Status::default() };
         state.seen = state.truth;
@@ -310,9 +479,11 @@ impl State {
             at.deployments.iter().map(one).collect::<Vec<_>>().join(" ")
         };
         format!(
-            "app {:?} seen {:?}\n  pods {} seen {}\n  endpoints {:?} seen {:?} {:?}\n  jobs {:?} seen {:?}\n  stable {:?} {:?} {:?} {:?}",
+            "app {:?} seen {:?} preview {:?} status {:?}\n  pods {} seen {}\n  endpoints {:?} seen {:?} {:?}\n  jobs {:?} seen {:?}\n  stable {:?} {:?} {:?} {:?}",
             self.truth.app,
             self.seen.app,
+            self.preview,
+            self.status,
             pods(&self.truth),
             pods(&self.seen),
             self.truth.endpoints,
@@ -392,10 +563,20 @@ impl State {
             let sizes = (0..=config.most_replicas).filter(|size| *size != self.truth.app.replicas);
             actions.extend(sizes.map(Action::EditReplicas));
         }
-        if self.left.aborts > 0 && self.status.candidate.is_some_and(|candidate| candidate.verdict.is_none())
+        if self.left.edits > 0
+            && let Some(other) = config.other_strategy
         {
-            actions.push(Action::Abort);
+            let kinds = [config.strategy, other].into_iter().filter(|kind| *kind != self.truth.app.strategy);
+            actions.extend(kinds.map(Action::EditStrategy));
         }
+        if self.left.commands > 0 {
+            let sensible = config.verbs.iter().filter(|verb| self.may_be_given(**verb));
+            actions.extend(sensible.map(|verb| Action::Command(*verb)));
+        }
+        if self.left.losses > 0 && self.status != Status::default() {
+            actions.push(Action::LoseStatus);
+        }
+        actions.extend(self.time_passes());
         if self.left.deadlines > 0 && self.clock_runs() {
             actions.push(Action::DeadlinePasses);
         }
@@ -456,6 +637,34 @@ impl State {
         actions
     }
 
+    /// Commands that would only be refused are not given.
+    fn may_be_given(&self, verb: Verb) -> bool {
+        let tried = self.status.candidate;
+        let under_way = tried.is_some_and(|tried| tried.verdict.is_none());
+        match verb {
+            Verb::Promote => tried.is_some_and(|tried| tried.verdict.is_none() && tried.begun),
+            Verb::PromoteFull => under_way,
+            Verb::Abort => {
+                under_way
+                    || self.status.bake.is_some()
+                    || tried.is_some_and(|tried| tried.verdict.is_some_and(|ended| ended.held))
+            }
+            Verb::Retry => tried.is_some_and(|tried| tried.verdict.is_some()),
+            Verb::Rollback => self.status.previous.is_some() && !under_way,
+            Verb::Pause => !self.status.paused,
+            Verb::Resume => self.status.paused,
+        }
+    }
+
+    /// What only the clock brings.
+    pub fn time_passes(&self) -> Vec<Action> {
+        let running = |after: Option<After>| after.is_some_and(|after| !after.over);
+        let bake = running(self.status.bake).then_some(Action::BakeEnds);
+        // What is kept outlasts the bake.
+        let keep = (self.status.bake.is_none() && running(self.status.kept)).then_some(Action::KeepEnds);
+        bake.into_iter().chain(keep).collect()
+    }
+
     pub fn clock_runs(&self) -> bool {
         self.status.candidate.is_some_and(|candidate| candidate.running && !candidate.late)
     }
@@ -481,7 +690,7 @@ impl State {
                 next.reconcile(config, killed);
             }
             Action::DeploymentController(revision) => next.change(Kind::Deployments, |truth| {
-                truth.deployments[revision].adjust(config.strategy);
+                truth.deployments[revision].adjust(config);
             }),
             Action::PodReady(revision) => next.change(Kind::Deployments, |truth| {
                 truth.deployments[revision].ready += 1;
@@ -518,9 +727,34 @@ impl State {
                 next.left.edits -= 1;
                 next.change(Kind::App, |truth| truth.app.replicas = size);
             }
-            Action::Abort => {
-                next.left.aborts -= 1;
-                next.change(Kind::App, |truth| truth.app.abort = true);
+            Action::EditStrategy(kind) => {
+                next.left.edits -= 1;
+                next.change(Kind::App, |truth| truth.app.strategy = kind);
+            }
+            Action::Command(verb) => {
+                next.left.commands -= 1;
+                next.approved |= matches!(verb, Verb::Promote | Verb::PromoteFull);
+                let status = next.status;
+                let target = status.candidate.map(|tried| (tried.revision, tried.attempt));
+                let target = target.or_else(|| Some((status.stable?, status.attempt)));
+                let (revision, attempt) = target.unwrap_or((0, 0));
+                let n = status.answered.map_or(0, |given| given.n) + 1;
+                let given = Given { verb, revision, attempt, n };
+                next.change(Kind::App, |truth| truth.app.command = Some(given));
+            }
+            Action::BakeEnds => {
+                if let Some(bake) = next.status.bake.as_mut() {
+                    bake.over = true;
+                }
+            }
+            Action::KeepEnds => {
+                if let Some(kept) = next.status.kept.as_mut() {
+                    kept.over = true;
+                }
+            }
+            Action::LoseStatus => {
+                next.left.losses -= 1;
+                next.status = Status::default();
             }
             Action::DeadlinePasses => {
                 next.left.deadlines = next.left.deadlines.saturating_sub(1);
@@ -572,16 +806,18 @@ impl State {
             seen: self.seen,
             stored: self.stored,
             service: self.service,
+            preview: self.preview,
             status: self.status,
             mutant: config.mutant,
-            needs: (config.migrations, config.stop_first),
-            limits: (config.surge, config.unavailable, config.strategy),
+            needs: (config.migrations, config.stop_first, config.bake, config.batches),
+            limits: (config.surge, config.unavailable, config.preview),
+            steps: config.steps,
         };
         if let Some(known) = SEEN.with_borrow(|seen| seen.get(&sight).cloned()) {
             return known;
         }
         let goal = self.goal(config);
-        let status = self.status.inflate(config.strategy);
+        let status = self.status.inflate();
         let mut plan = ask(config.mutant, &goal, &status, &self.world(config));
         let posts = plan.writes.iter().any(|write| matches!(write, Write::PostSecret { .. }));
         if posts {
@@ -602,26 +838,35 @@ impl State {
 
     fn goal(&self, config: &Config) -> Goal {
         let app = self.seen.app;
-        let command = app.abort.then(|| {
-            let current = self.status.candidate.map(|candidate| (candidate.revision, candidate.attempt));
-            let (revision, attempt) = current.unwrap_or((0, 0));
-            format!("abort {}/{}", NAMES[revision], self.status.abort_answered.unwrap_or(attempt))
-        });
+        let lasts =
+            if config.bake { Duration::from_secs(DEADLINE_SECONDS.unsigned_abs()) } else { Duration::ZERO };
         Goal {
             app: "shop".to_owned(),
             generation: 1,
             deleting: false,
             suspend: false,
             replicas: u32::from(app.replicas),
-            strategy: config.strategy,
+            strategy: app.strategy,
+            steps: match app.strategy {
+                StrategyKind::Canary | StrategyKind::BlueGreen => config.steps.list(),
+                StrategyKind::Rolling | StrategyKind::Recreate => Vec::new(),
+            },
+            preview_replicas: config.preview,
+            blue_green_bake: lasts,
+            canary_bake: lasts,
+            keep_old: lasts,
+            keep_old_replicas: 1,
+            on_failure: if config.on_failure_pause { OnFailure::Pause } else { OnFailure::Rollback },
+            drain_batch: config.batches.then_some(1),
+            drain_interval: Duration::ZERO,
             surge: config.surge,
             unavailable: config.unavailable,
-            progress_deadline: std::time::Duration::from_secs(DEADLINE_SECONDS.unsigned_abs()),
+            progress_deadline: Duration::from_secs(DEADLINE_SECONDS.unsigned_abs()),
             rollback_window: 3,
             history_limit: 5,
             stop_before_migration: config.stop_first,
             desired: NAMES[app.desired].to_owned(),
-            command: command.filter(|_| self.status.abort_answered.is_none()),
+            command: app.command.map(Given::text),
         }
     }
 
@@ -649,6 +894,21 @@ impl State {
             Points::Only(revision) => Some(Selector::Only(NAMES[revision].to_owned())),
         }
         .map(|selector| ServiceObs { version: String::new(), selector, drifted: false });
+        world.preview = match self.preview {
+            Preview::Absent => None,
+            Preview::Nowhere => Some(None),
+            Preview::At(revision) => Some(Some(NAMES[revision].to_owned())),
+        }
+        .map(|revision| PreviewObs {
+            version: String::new(),
+            uid: String::new(),
+            revision,
+            drifted: false,
+        });
+        if let Preview::At(revision) = self.preview {
+            let ready = u32::from(self.seen.deployments[revision].ready);
+            world.published.insert(NAMES[revision].to_owned(), ready);
+        }
         world.jobs = self.seen.jobs.job.iter().map(Job::observation).collect();
         if self.seen.jobs.pods > 0 {
             world.migration_pods.push(MigrationPod { name: "pod".to_owned(), node: None });
@@ -669,7 +929,7 @@ impl State {
         if planned.status != self.status {
             going_on = alive(&mut done);
             if going_on {
-                self.store(planned.status);
+                self.store(config, planned.status);
             }
         }
         if going_on {
@@ -680,7 +940,7 @@ impl State {
                 if let Write::PostSecret { revision } = write {
                     let status = self.after_posting(config, revision);
                     if alive(&mut done) {
-                        self.store(status);
+                        self.store(config, status);
                     }
                 }
             }
@@ -697,14 +957,15 @@ impl State {
     fn after_posting(&self, config: &Config, revision: &str) -> Status {
         let mut world = self.world(config);
         world.secret_posted = Some(SecretPosted { revision: revision.to_owned(), created: false });
-        let status = self.status.inflate(config.strategy);
+        let status = self.status.inflate();
         Status::deflate(&ask(config.mutant, &self.goal(config), &status, &world).status)
     }
 
     /// Stores the status; a stable revision changes only by promotion of a candidate that has all its pods, and an
     /// attempt that was ended stays so.
-    fn store(&mut self, status: Status) {
+    fn store(&mut self, config: &Config, status: Status) {
         let verdict = |tried: Option<Tried>| tried.map(|tried| (tried.attempt, tried.verdict.is_some()));
+        let known = self.status != Status::default();
         if let (Some((before, true)), Some((after, false))) =
             (verdict(self.status.candidate), verdict(status.candidate))
             && before == after
@@ -713,6 +974,19 @@ impl State {
         }
         if status.stable != self.status.stable {
             let promoted = self.status.candidate.map(|candidate| candidate.revision);
+            let reverted = self.status.previous.is_some()
+                && status.stable == self.status.previous
+                && status.candidate.is_some_and(|tried| {
+                    Some(tried.revision) == self.status.stable
+                        && tried.verdict.is_some_and(|ended| {
+                            matches!(ended.outcome, Outcome::Aborted | Outcome::RolledBack)
+                        })
+                });
+            let gated = config.steps.waits_for_a_person() && config.other_strategy.is_none();
+            let gated = gated && self.status.stable.is_some() && !reverted;
+            if gated && !self.approved {
+                self.violation = Some("gate: promoted without the person that it waits for");
+            }
             let wanted = self.seen.app.replicas;
             let fit = status.stable.is_some_and(|stable| {
                 // A spec that asks for what serves already is begun and promoted in one pass.
@@ -720,7 +994,7 @@ impl State {
                     && self.seen.deployments[stable].ready >= wanted
                     && self.seen.endpoints[stable] >= wanted
             });
-            if !fit {
+            if known && !fit && !reverted {
                 self.violation = Some("9: the stable revision changed without a promotion");
             }
         }
@@ -745,6 +1019,7 @@ impl State {
                     return false;
                 }
                 let asked = u8::try_from(*replicas).unwrap_or(u8::MAX);
+                self.weigh(config, revision, asked);
                 self.truth.deployments[revision] =
                     Deployment { exists: true, asked, ..Deployment::default() };
                 self.deliver(Kind::Deployments);
@@ -756,6 +1031,7 @@ impl State {
                 }
                 let asked = u8::try_from(*replicas).unwrap_or(u8::MAX);
                 self.lower(config, planned_from, revision, asked);
+                self.weigh(config, revision, asked);
                 self.truth.deployments[revision].asked = asked;
                 self.truth.deployments[revision].observed = false;
                 self.deliver(Kind::Deployments);
@@ -783,6 +1059,10 @@ impl State {
                 }
                 self.deliver(Kind::Jobs);
             }
+            Write::CreatePreview { revision } | Write::ApplyPreview { revision, .. } => {
+                self.preview = revision.as_ref().map_or(Preview::Nowhere, |name| Preview::At(index(name)));
+            }
+            Write::DeletePreview { .. } => self.preview = Preview::Absent,
             Write::DeleteDeployment { .. } | Write::DeleteRevision { .. } => {
                 self.violation = Some("prune: three revisions are within the window");
             }
@@ -805,15 +1085,51 @@ impl State {
     /// Moves the selector. It may leave serving pods behind only for others that serve.
     fn point(&mut self, selector: &Selector, planned_from: &Lagging) {
         let before: u8 = self.certain(planned_from).iter().sum();
+        let was = self.service;
         self.service = match selector {
             Selector::Wide => Points::Wide,
             Selector::Only(revision) => Points::Only(index(revision)),
         };
+        let moved = matches!((was, self.service), (Points::Only(from), Points::Only(to)) if from != to);
         if let Points::Only(revision) = self.service {
-            let certain = self.certain(planned_from);
-            if before > 0 && certain[revision] == 0 {
+            let after = if moved {
+                // None of its pods is among the endpoints yet: those that are ready will be.
+                self.truth.deployments[revision].ready.min(planned_from.deployments[revision].ready)
+                    + self.unpublished[revision]
+            } else {
+                self.certain(planned_from)[revision]
+            };
+            if before > 0 && after == 0 {
                 self.violation = Some("3: traffic moved to a revision that is not available");
             }
+            let floor = planned_from.app.replicas.min(before);
+            let lowered = after.min(self.truth.deployments[revision].asked) < floor;
+            if moved && lowered && self.violation.is_none() {
+                self.violation = Some("1: a write of the selector lowered the serving pods below the floor");
+            }
+        }
+        if let Some(tried) = self.status.candidate
+            && tried.verdict.is_none()
+            && tried.strategy == StrategyKind::BlueGreen
+            && usize::from(tried.step) < tried.steps.list().len()
+            && self.service != was
+            && (self.service == Points::Wide || self.service == Points::Only(tried.revision))
+        {
+            self.violation = Some("3: requests reach a blue-green candidate before its gates");
+        }
+    }
+
+    /// A canary has some pods, and never all, before its last step.
+    fn weigh(&mut self, config: &Config, revision: usize, asked: u8) {
+        let Some(tried) = self.status.candidate else { return };
+        let before_the_last = tried.verdict.is_none() && usize::from(tried.step) < tried.steps.list().len();
+        if before_the_last
+            && tried.strategy == StrategyKind::Canary
+            && tried.revision == revision
+            && asked > self.truth.deployments[revision].asked
+            && u32::from(asked) >= u32::from(self.seen.app.replicas.max(2)) + config.surge.min(1)
+        {
+            self.violation = Some("weight: a canary has all pods before its last step");
         }
     }
 
@@ -829,7 +1145,8 @@ impl State {
     }
 
     fn lower(&mut self, config: &Config, planned_from: &Lagging, revision: usize, asked: u8) {
-        if asked >= self.truth.deployments[revision].asked || config.strategy == StrategyKind::Recreate {
+        let recreated = self.seen.app.strategy == StrategyKind::Recreate;
+        if asked >= self.truth.deployments[revision].asked || recreated {
             return;
         }
         let before = self.certain(planned_from);
@@ -845,10 +1162,10 @@ impl State {
 
 impl Deployment {
     /// The Deployment and ReplicaSet controllers: unready pods go first.
-    fn adjust(&mut self, strategy: StrategyKind) {
+    fn adjust(&mut self, config: &Config) {
         self.observed = true;
         if self.pods > self.asked {
-            self.going = strategy == StrategyKind::Recreate;
+            self.going = config.strategy == StrategyKind::Recreate || config.bake;
             self.ready = self.ready.min(self.asked);
         }
         self.pods = self.asked;
@@ -899,145 +1216,6 @@ impl Job {
     }
 }
 
-impl Status {
-    pub fn inflate(&self, strategy: StrategyKind) -> PhoenixAppStatus {
-        let name = |revision: usize| NAMES[revision].to_owned();
-        let epoch = Time(Timestamp::UNIX_EPOCH);
-        PhoenixAppStatus {
-            stable: self.stable.map(name),
-            previous: self.previous.map(name),
-            promotion: i64::from(self.promotion),
-            attempt: i64::from(self.attempt),
-            secrets_for: self.secrets_for.map(name),
-            candidate: self.candidate.map(|candidate| Candidate {
-                revision: name(candidate.revision),
-                attempt: i64::from(candidate.attempt),
-                strategy,
-                steps: Vec::new(),
-                step: 0,
-                step_since: None,
-                weight: None,
-                started_at: epoch.clone(),
-                verdict: candidate.verdict.map(|(outcome, returned, migration)| Verdict {
-                    outcome,
-                    reason: if migration { "MigrationFailed" } else { "ProgressDeadlineExceeded" }.to_owned(),
-                    message: String::new(),
-                    returned,
-                    held: false,
-                }),
-                progress: candidate.available.map(|available| Progress {
-                    available: i32::from(available),
-                    elapsed_seconds: if candidate.late { DEADLINE_SECONDS } else { 0 },
-                    since: candidate.running.then(|| epoch.clone()),
-                }),
-            }),
-            migration: self.migration.map(|(attempt, state)| MigrationStatus {
-                attempt: i64::from(attempt),
-                state,
-                reason: "BackoffLimitExceeded".to_owned(),
-                message: String::new(),
-                exit_code: None,
-                log_tail: String::new(),
-                retries: 0,
-                retry_at: Some(epoch.clone()),
-            }),
-            last_command: self.abort_answered.map(|attempt| LastCommand {
-                text: format!("abort ?/{attempt}"),
-                answer: CommandAnswer::Accepted,
-                message: String::new(),
-                n: 1,
-            }),
-            ..PhoenixAppStatus::default()
-        }
-    }
-
-    pub fn deflate(status: &PhoenixAppStatus) -> Self {
-        let small = |number: i64| u8::try_from(number).unwrap_or(u8::MAX);
-        Self {
-            stable: status.stable.as_ref().map(|name| index(name)),
-            previous: status.previous.as_ref().map(|name| index(name)),
-            candidate: status.candidate.as_ref().map(|candidate| Tried {
-                revision: index(&candidate.revision),
-                attempt: small(candidate.attempt),
-                verdict: candidate
-                    .verdict
-                    .as_ref()
-                    .map(|verdict| (verdict.outcome, verdict.returned, verdict.reason == "MigrationFailed")),
-                available: candidate.progress.as_ref().map(|progress| small(progress.available.into())),
-                running: candidate.progress.as_ref().is_some_and(|progress| progress.since.is_some()),
-                late: candidate.progress.as_ref().is_some_and(|p| p.elapsed_seconds >= DEADLINE_SECONDS),
-            }),
-            attempt: small(status.attempt),
-            promotion: small(status.promotion),
-            secrets_for: status.secrets_for.as_ref().map(|name| index(name)),
-            migration: status.migration.as_ref().map(|m| (small(m.attempt), m.state)),
-            abort_answered: status.last_command.as_ref().and_then(|command| {
-                let attempt = command.text.rsplit('/').next()?;
-                attempt.parse().ok()
-            }),
-        }
-    }
-}
-
 fn index(name: &str) -> usize {
     NAMES.iter().position(|known| *known == name).unwrap_or(REVISIONS)
-}
-
-/// The planner, or the mutant in its place.
-fn ask(mutant: Mutant, goal: &Goal, status: &PhoenixAppStatus, world: &World) -> Plan {
-    let now = Timestamp::UNIX_EPOCH;
-    let (mut status, mut world) = (status.clone(), world.clone());
-    match mutant {
-        Mutant::CountsAskedPods => {
-            for (name, deployment) in &mut world.deployments {
-                world.endpoints.insert(name.clone(), deployment.replicas);
-                deployment.available = deployment.replicas;
-            }
-        }
-        Mutant::SkipsMigration => {
-            for revision in world.revisions.values_mut() {
-                revision.migrated = true;
-            }
-        }
-        Mutant::ForgetsAbort => {
-            if let Some(candidate) = status.candidate.as_mut() {
-                candidate.verdict = None;
-            }
-        }
-        _ => {}
-    }
-    let before = status.clone();
-    let mut plan = plan(goal, &status, &world, now);
-    match mutant {
-        Mutant::EagerSelector => {
-            if let Some(candidate) = &plan.status.candidate {
-                for write in &mut plan.writes {
-                    if let Write::ApplyService { selector, .. } = write {
-                        *selector = Selector::Only(candidate.revision.clone());
-                    }
-                }
-            }
-        }
-        Mutant::PromotesSuperseded => {
-            let (old, new) = (&before.candidate, &plan.status.candidate);
-            if let (Some(old), Some(new)) = (old, new)
-                && old.revision != new.revision
-            {
-                plan.status.stable = Some(old.revision.clone());
-            }
-        }
-        Mutant::KeepsBrokenStable => {
-            plan.writes.retain(|write| match write {
-                Write::ApplyDeployment { revision, replicas, .. } => {
-                    let unavailable = world.asked(revision) > 0 && world.serving(revision) == 0;
-                    !(status.stable.as_ref() == Some(revision)
-                        && unavailable
-                        && *replicas < world.asked(revision))
-                }
-                _ => true,
-            });
-        }
-        _ => {}
-    }
-    plan
 }

@@ -1,0 +1,231 @@
+//! The candidate has pods: step after step, then the promotion.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::report::{Found, Gate};
+use super::strategy::{self, Aim};
+use super::{Draft, Write, clock, decide, history};
+use crate::api::{Bake, Candidate, Kept, Outcome, StrategyKind};
+
+/// Moves on: steps that have passed are left behind, then what the present one aims for is written.
+pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
+    found.unsplittable =
+        d.status.candidate.as_ref().is_some_and(|candidate| strategy::cannot_split(d, candidate));
+    if !d.status.paused {
+        while pass(d, found) {}
+    }
+    let Some(candidate) = d.status.candidate.clone() else { return };
+    let aim = strategy::aim(d, &candidate);
+    let returning = matches!(aim, Aim::Stand { .. }) && strategy::before_standing(d);
+    if d.status.paused {
+        let moves = strategy::freeze(d, &candidate, aim);
+        decide::perform(d, Some(&candidate.revision), &moves);
+        pods(d, &candidate, aim, found);
+        found.paused = true;
+        clock::stop(d);
+    } else if returning {
+        back_to_stable_first(d, candidate, aim, found);
+    } else {
+        let moves = strategy::advance(d, &candidate, aim);
+        decide::perform(d, Some(&candidate.revision), &moves);
+        pods(d, &candidate, aim, found);
+        match strategy::step(&candidate) {
+            Some(_) => at_step(d, &candidate, aim, found),
+            None => last_stretch(d, &candidate, found),
+        }
+    }
+}
+
+/// Leaves the present step behind, if it has passed. False when there is none, or it has not.
+fn pass(d: &mut Draft, found: &mut Found) -> bool {
+    let Some(candidate) = d.status.candidate.clone() else { return false };
+    let Some(step) = strategy::step(&candidate).cloned() else { return false };
+    if d.goal.replicas == 0 {
+        return false;
+    }
+    let aim = strategy::aim(d, &candidate);
+    let begun = candidate.step_since.as_ref().map(|since| since.0);
+    let passed = if step.set_weight.is_some() {
+        if begun.is_none() {
+            begin(d);
+        }
+        found.unsplittable || strategy::reached(d, &candidate, aim)
+    } else {
+        let since = match begun {
+            Some(since) => since,
+            // What stands before the first wait: pods that are ready to take over.
+            None if !strategy::reached(d, &candidate, aim) => return false,
+            None => {
+                begin(d);
+                d.now
+            }
+        };
+        let duration = step.pause.and_then(|pause| pause.duration);
+        found.unsplittable || duration.is_some_and(|duration| clock::passed(d, since, duration.into()))
+    };
+    if passed {
+        next_step(d);
+    }
+    passed
+}
+
+fn begin(d: &mut Draft) {
+    let now = d.now;
+    if let Some(candidate) = d.status.candidate.as_mut() {
+        candidate.step_since = Some(Time(now));
+        candidate.weight = strategy::weight(candidate).and_then(|weight| i32::try_from(weight).ok());
+    }
+}
+
+/// The next step begins now.
+pub(super) fn next_step(d: &mut Draft) {
+    if let Some(candidate) = d.status.candidate.as_mut() {
+        candidate.step += 1;
+    }
+    begin(d);
+}
+
+/// Skips every step that is left.
+pub(super) fn skip_steps(d: &mut Draft) {
+    if let Some(candidate) = d.status.candidate.as_mut() {
+        candidate.step = i32::try_from(candidate.steps.len()).unwrap_or(i32::MAX);
+    }
+    begin(d);
+}
+
+/// How the candidate's pods stand, as against what is aimed for.
+fn pods(d: &Draft, candidate: &Candidate, aim: Aim, found: &mut Found) {
+    let focus = &candidate.revision;
+    let available = d.world.deployments.get(focus).map_or(0, |deployment| deployment.available);
+    let wanted = strategy::size(d, aim);
+    let up = match strategy::step(candidate) {
+        Some(_) => available >= wanted,
+        None => decide::is_up(d, focus),
+    };
+    found.pods = if up && wanted > 0 {
+        Gate::Passed
+    } else {
+        Gate::Waiting(format!("{} of {wanted} pods of revision {focus} are available", available.min(wanted)))
+    };
+}
+
+/// A step is under way: its pods come, or it waits for time or a person.
+fn at_step(d: &mut Draft, candidate: &Candidate, aim: Aim, found: &mut Found) {
+    let waits_for_pods = found.pods != Gate::Passed;
+    found.traffic = Gate::Waiting(format!(
+        "requests stay with the stable revision until step {} of {} has passed",
+        candidate.step + 1,
+        candidate.steps.len()
+    ));
+    let pause =
+        strategy::step(candidate).and_then(|step| step.pause).filter(|_| candidate.step_since.is_some());
+    match pause {
+        Some(pause) => {
+            found.person = pause.duration.is_none();
+            found.until = pause.duration.and_then(|duration| {
+                let since = candidate.step_since.as_ref()?.0;
+                Some(clock::after(since, i64::from(duration.as_secs())))
+            });
+            clock::stop(d);
+        }
+        None if waits_for_pods => keep_time(d, candidate, aim, found),
+        None => clock::stop(d),
+    }
+}
+
+/// All steps are behind: all pods, all requests, promotion.
+fn last_stretch(d: &mut Draft, candidate: &Candidate, found: &mut Found) {
+    let focus = &candidate.revision;
+    let (wanted, serving) = (d.goal.replicas, d.world.serving(focus));
+    let ready = decide::is_up(d, focus);
+    let steering = d
+        .writes
+        .iter()
+        .any(|write| matches!(write, Write::CreateService { .. } | Write::ApplyService { .. }));
+    let alone = decide::alone(d, focus);
+    let shifted = ready && wanted > 0 && serving >= wanted && alone && !steering;
+    found.traffic = if shifted {
+        Gate::Passed
+    } else if serving >= wanted && !alone {
+        Gate::Waiting("pods of older revisions still receive requests".to_owned())
+    } else if serving >= wanted && steering {
+        Gate::Waiting(format!("the Service is being pointed at revision {focus} alone"))
+    } else {
+        Gate::Waiting(format!("{serving} of {wanted} pods of revision {focus} receive requests"))
+    };
+    if shifted {
+        promote(d, candidate);
+        found.settled = true;
+        return;
+    }
+    if ready && wanted > 0 && serving >= wanted && alone {
+        // The Service's own event brings the promotion; no deadline comes between.
+        return;
+    }
+    let aim = strategy::aim(d, candidate);
+    keep_time(d, candidate, aim, found);
+}
+
+/// Fails the attempt when no more pods come.
+fn keep_time(d: &mut Draft, candidate: &Candidate, aim: Aim, found: &mut Found) {
+    let focus = &candidate.revision;
+    found.waits = strategy::waits_for(candidate.strategy, d.world, focus);
+    if strategy::size(d, aim) == 0 || d.world.asked(focus) == 0 {
+        clock::stop(d);
+        return;
+    }
+    let available = d.world.deployments.get(focus).map_or(0, |deployment| deployment.available);
+    if !clock::run(d, available) {
+        return;
+    }
+    let worst = decide::worst(d, focus);
+    let seconds = d.goal.progress_deadline.as_secs();
+    let message = format!("no more pods of revision {focus} became available within {seconds} s{worst}");
+    if d.status.stable.is_some() {
+        decide::end(d, Outcome::Failed, "ProgressDeadlineExceeded", &message);
+        d.writes.clear();
+    }
+    // with a stable revision the return begins now, and has its own clock
+    found.overdue = d.status.stable.is_none();
+    found.pods = Gate::Failed { reason: "ProgressDeadlineExceeded".to_owned(), message };
+}
+
+/// An earlier rollout left the requests spread over several revisions. If the stable one cannot take them all again, it
+/// is broken, and must not block its fix: the candidate then comes pod by pod.
+fn back_to_stable_first(d: &mut Draft, candidate: Candidate, aim: Aim, found: &mut Found) {
+    let moves = strategy::advance(d, &candidate, aim);
+    decide::perform(d, d.status.stable.clone().as_ref(), &moves);
+    found.waits = Some("requests return to the stable revision first".to_owned());
+    let stable = d.status.stable.clone().unwrap_or_default();
+    let available = d.world.deployments.get(&stable).map_or(0, |deployment| deployment.available);
+    if d.goal.replicas == 0 {
+        clock::stop(d);
+    } else if clock::run(d, available)
+        && let Some(candidate) = d.status.candidate.as_mut()
+    {
+        candidate.strategy = StrategyKind::Rolling;
+        candidate.steps.clear();
+        candidate.step = 0;
+        candidate.step_since = None;
+        candidate.progress = None;
+        d.writes.clear();
+    }
+}
+
+fn promote(d: &mut Draft, candidate: &Candidate) {
+    let baking = !strategy::bake(d, candidate.strategy).is_zero();
+    let keeping = candidate.strategy == StrategyKind::BlueGreen && !d.goal.keep_old.is_zero();
+    let since = Time(d.now);
+    let status = &mut d.status;
+    if status.stable.as_ref() != Some(&candidate.revision) {
+        status.previous = status.stable.replace(candidate.revision.clone());
+        let previous = status.previous.is_some();
+        status.bake =
+            (baking && previous).then(|| Bake { since: since.clone(), strategy: candidate.strategy });
+        status.kept = (keeping && previous).then(|| Kept { since, drained: false });
+    }
+    status.promotion += 1;
+    status.candidate = None;
+    status.migration = None;
+    history::ended(status, candidate, Outcome::Promoted, "", d.now);
+}
