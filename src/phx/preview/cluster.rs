@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::plan::{
-    DeploymentObs, JobObs, JobState, PodsObs, Rev, RevisionObs, SecretPosted, Selector, ServiceObs, Upkeep,
-    World, Write,
+    DeploymentObs, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, SecretPosted, Selector,
+    ServiceObs, Upkeep, World, Write,
 };
 
 /// What is known of a revision before it is stored.
@@ -68,15 +68,21 @@ impl Simulated {
                     world.upkeep.insert(Upkeep::PodDisruptionBudget);
                 }
             }
+            Write::CreatePreview { revision } | Write::ApplyPreview { revision, .. } => {
+                let (version, uid) = (String::new(), String::new());
+                world.preview = Some(PreviewObs { version, uid, revision: revision.clone(), drifted: false });
+            }
+            Write::DeletePreview { .. } => world.preview = None,
             Write::CreateDeployment { revision, replicas } => {
                 let made = DeploymentObs { replicas: *replicas, ..DeploymentObs::default() };
                 world.deployments.insert(revision.clone(), made);
             }
-            Write::ApplyDeployment { revision, replicas, .. } => {
+            Write::ApplyDeployment { revision, replicas, restarted, .. } => {
                 if let Some(deployment) = world.deployments.get_mut(revision) {
                     deployment.replicas = *replicas;
                     deployment.observed = false;
                     deployment.drifted = false;
+                    deployment.restarted_at = restarted.or(deployment.restarted_at);
                 }
             }
             Write::CreateJob { revision, attempt } => world.jobs.push(JobObs {
@@ -121,6 +127,7 @@ impl Simulated {
         }
         let mut pods: BTreeMap<Rev, PodsObs> = BTreeMap::new();
         let mut endpoints: BTreeMap<Rev, u32> = BTreeMap::new();
+        let mut published: BTreeMap<Rev, u32> = BTreeMap::new();
         for (revision, deployment) in &mut world.deployments {
             deployment.observed = true;
             deployment.pods = deployment.replicas;
@@ -131,10 +138,15 @@ impl Simulated {
                 Some(Selector::Only(only)) => only == revision,
                 None => false,
             };
+            let previewed = world.preview.as_ref().and_then(|preview| preview.revision.as_ref());
+            if previewed == Some(revision) {
+                published.insert(revision.clone(), deployment.replicas);
+            }
             endpoints.insert(revision.clone(), if selected { deployment.replicas } else { 0 });
         }
         world.pods = pods;
         world.endpoints = endpoints;
+        world.published = published;
         *world != before
     }
 }

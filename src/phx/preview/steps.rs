@@ -191,14 +191,32 @@ impl Recorder {
                 };
                 self.say(now, what);
             }
+            Write::CreatePreview { revision } => {
+                self.touch("create", "Service", format!("{app}-preview"));
+                self.preview(revision.as_deref(), now);
+            }
+            Write::ApplyPreview { revision, .. } => {
+                self.touch("change", "Service", format!("{app}-preview"));
+                self.preview(revision.as_deref(), now);
+            }
+            Write::DeletePreview { .. } => {
+                self.touch("delete", "Service", format!("{app}-preview"));
+                self.say(now, format!("Service {app}-preview goes"));
+            }
             Write::CreateDeployment { revision, replicas } => {
                 self.touch("create", "Deployment", child(revision));
                 self.size(now, revision, 0, *replicas);
             }
-            Write::ApplyDeployment { revision, replicas, .. } => {
+            Write::ApplyDeployment { revision, replicas, restarted, .. } => {
                 self.touch("change", "Deployment", child(revision));
                 let asked = world.asked(revision);
-                if asked == *replicas {
+                let known = world.deployments.get(revision).and_then(|deployment| deployment.restarted_at);
+                if restarted.is_some() && *restarted != known {
+                    self.say(
+                        now,
+                        format!("the pods of revision {revision} are replaced one after the other"),
+                    );
+                } else if asked == *replicas {
                     self.say(now, format!("Deployment {} is changed, {asked} pods", child(revision)));
                 }
                 self.size(now, revision, asked, *replicas);
@@ -224,6 +242,11 @@ impl Recorder {
                 self.say(now, format!("revision {revision} is forgotten"));
             }
         }
+    }
+
+    fn preview(&mut self, revision: Option<&str>, now: Timestamp) {
+        let to = revision.map_or_else(|| "no pod".to_owned(), |revision| format!("revision {revision}"));
+        self.say(now, format!("Service {}-preview leads to {to}", self.app));
     }
 
     fn upkeep(&self, upkeep: &Upkeep) -> (&'static str, &'static str, String) {

@@ -78,6 +78,17 @@ fn migrating(image: &str) -> Value {
     json!({"image": image, "replicas": 3, "database": {"urlFrom": {"secretKeyRef": {"name": "db", "key": "uri"}}}})
 }
 
+/// Another image by a strategy of steps.
+fn staged(strategy: &str) -> Value {
+    json!({"image": "shop:2", "replicas": if strategy == "Canary" { 4 } else { 2 }, "strategy": {"type": strategy,
+        "canary": {"steps": [{"setWeight": 25}, {"pause": {"duration": "5m"}}, {"setWeight": 50}, {"pause": {}}]}}})
+}
+
+fn by_hand() -> Value {
+    json!({"image": "shop:2", "replicas": 2, "strategy": {"type": "BlueGreen",
+        "blueGreen": {"autoPromote": false}}})
+}
+
 #[test]
 fn edits_in_words() {
     let plain = |image: &str, replicas: i32| json!({"image": image, "replicas": replicas});
@@ -86,6 +97,9 @@ fn edits_in_words() {
         ("another image", edit(&migrating("shop:1"), &migrating("shop:2"))),
         ("more pods", edit(&plain("shop:1", 2), &plain("shop:1", 5))),
         ("many pods, another image", edit(&plain("shop:1", 40), &plain("shop:2", 40))),
+        ("a canary", edit(&plain("shop:1", 4), &staged("Canary"))),
+        ("blue-green", edit(&plain("shop:1", 2), &staged("BlueGreen"))),
+        ("blue-green by hand", edit(&plain("shop:1", 2), &by_hand())),
         ("nothing", edit(&plain("shop:1", 2), &plain("shop:1", 2))),
         (
             "recreate",
