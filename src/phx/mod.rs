@@ -40,7 +40,7 @@ use place::Place;
 
 /// See and steer Phoenix apps that phoenix-operator runs.
 #[derive(Debug, Parser)]
-#[command(name = "kubectl-phx", bin_name = "kubectl phx", version, about, after_help = exit::HELP)]
+#[command(name = "kubectl-phx", bin_name = "kubectl phx", version, after_help = exit::HELP)]
 struct Cli {
     #[command(flatten)]
     place: Place,

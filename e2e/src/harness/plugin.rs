@@ -75,6 +75,8 @@ impl Space {
         let socket = format!("e2e-{}", self.name());
         let mut start = Command::new(&tmux);
         start.args(["-L", &socket, "-f", "/dev/null", "new-session", "-d", "-x", "160", "-y", "50"]);
+        // Whatever the machine of the test prefers.
+        start.args(["-e", "NO_COLOR="]);
         for (key, value) in command.get_envs() {
             if let Some(value) = value {
                 start.arg("-e").arg(format!("{}={}", key.to_string_lossy(), value.to_string_lossy()));
