@@ -62,9 +62,12 @@ fn the_rights_are_few_and_named() {
         }
         for resource in strings(&rule["resources"]) {
             assert!(
-                !["roles", "rolebindings", "clusterroles", "clusterrolebindings", "nodes"]
+                !["roles", "clusterroles", "clusterrolebindings", "nodes", "users", "groups"]
                     .contains(&resource)
             );
+            for verb in ["bind", "escalate", "impersonate"] {
+                assert!(!strings(&rule["verbs"]).contains(&verb), "{rule}");
+            }
             assert!(!resource.starts_with("pods/"), "{rule}");
             if resource == "secrets" {
                 assert_eq!(rule["verbs"], json!(["create"]), "a Secret is never read");
@@ -73,6 +76,38 @@ fn the_rights_are_few_and_named() {
                 assert_eq!(rule["verbs"], json!(["list", "watch"]), "a spec is never written");
             }
         }
+    }
+}
+
+/// The API server lets the operator bind a role only if the operator holds all that is in it.
+#[test]
+fn nodes_get_nothing_that_the_operator_has_not() {
+    let held = |rules: &Value, group: &str, resource: &str, verb: &str| {
+        rules.as_array().unwrap().iter().any(|rule| {
+            strings(&rule["apiGroups"]).contains(&group)
+                && strings(&rule["resources"]).contains(&resource)
+                && strings(&rule["verbs"]).contains(&verb)
+        })
+    };
+    for (settings, kind) in [(&[][..], "ClusterRole"), (&[r#"watchNamespaces=["shop"]"#][..], "Role")] {
+        let objects = template(settings).unwrap();
+        let named = |name: &str| {
+            let role = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+            objects.iter().find(role).unwrap_or_else(|| panic!("no {kind} {name}"))["rules"].clone()
+        };
+        let (own, peers) = (named("phx-phoenix-operator"), named("phx-phoenix-operator-peers"));
+        assert_eq!(
+            peers,
+            json!([{"apiGroups": [""], "resources": ["pods", "endpoints"], "verbs": ["list"]}])
+        );
+        for resource in ["pods", "endpoints"] {
+            assert!(held(&own, "", resource, "list"), "{resource}");
+        }
+        let container = &find(&objects, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+        assert!(
+            strings(&container["args"])
+                .contains(&format!("--peers-role={kind}/phx-phoenix-operator-peers").as_str())
+        );
     }
 }
 
@@ -95,7 +130,9 @@ fn named_namespaces_get_the_same_rights_and_nothing_cluster_wide() {
     assert!(
         !kinds(&named).iter().any(|kind| kind.starts_with("Cluster") || *kind == "CustomResourceDefinition")
     );
-    let roles: Vec<&Value> = named.iter().filter(|object| object["kind"] == "Role").collect();
+    let peers = |object: &Value| object["metadata"]["name"].as_str().unwrap().ends_with("-peers");
+    let roles: Vec<&Value> =
+        named.iter().filter(|object| object["kind"] == "Role" && !peers(object)).collect();
     let namespaces: Vec<&str> =
         roles.iter().map(|role| role["metadata"]["namespace"].as_str().unwrap()).collect();
     assert_eq!(namespaces, ["shop", "blog"]);

@@ -82,6 +82,12 @@ use super::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(
+        "!(self.strategy.type in ['BlueGreen', 'Canary']) || !has(self.volumes) || !self.volumes.exists(v, has(v.persistentVolumeClaim))"
+    )
+    .message(
+        "strategy.type BlueGreen and Canary run two revisions at once, and must not share a persistentVolumeClaim between them; use Rolling or Recreate"
+    ),
+    validation = Rule::new(
         "duration(self.strategy.progressDeadline).getSeconds() > duration(self.health.startup.period).getSeconds() * self.health.startup.failureThreshold"
     )
     .message(
@@ -100,6 +106,12 @@ use super::{
     )
     .message(
         "extraPorts must not take 4369 or one of clustering.distributionPorts, which Erlang distribution uses; choose another number"
+    ),
+    validation = Rule::new(
+        "!has(self.env) || !has(self.clustering.isolation) || self.clustering.isolation != 'PerRevision' || !self.env.exists(e, e.name == 'RELEASE_COOKIE')"
+    )
+    .message(
+        "env must not set RELEASE_COOKIE with clustering.isolation PerRevision, where each revision has a cookie of its own; name your Secret in secrets.cookie, of which it is made"
     ),
     validation = Rule::new(
         "self.clustering.mode == 'Disabled' || (self.port != 4369 && (self.port < self.clustering.distributionPorts.min || self.port > self.clustering.distributionPorts.max))"
@@ -234,7 +246,8 @@ pub struct PhoenixAppSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
-    /// ServiceAccount of the pods. Absent: one named after the app, without rights and without a token in the pod.
+    /// ServiceAccount of the pods. Absent: one named after the app. Its token is in the pod, and it may list pods and
+    /// endpoints, with clustering.mode KubernetesAPI only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{PhoenixAppSpec, names::RevisionName, schema};
+use super::{ClusteringSpec, PhoenixAppSpec, names::RevisionName, schema};
 
 /// Fields of the spec that reach a pod (or, `migrations`, the Job that must come before it).
 pub(super) const REACHES_A_POD: [&str; 25] = [
@@ -78,6 +78,12 @@ impl Canonical {
             }
         }
         Self(fields)
+    }
+
+    /// How its nodes find each other. Every field has a default, so what is absent reads as what it means.
+    pub fn clustering(&self) -> ClusteringSpec {
+        let clustering = self.0.get("clustering").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        serde_json::from_value(clustering).unwrap_or_default()
     }
 
     /// As JSON with sorted keys and no spaces, whatever map `serde_json` was built with.

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct ClusteringSpec {
     /// `DNS`: a headless Service lists the pods (`dns_cluster`, libcluster's Kubernetes.DNS and DNSPoll).
+    /// `KubernetesAPI`: the pods get a token and ask the API server (libcluster's Kubernetes).
     /// `Disabled`: every pod stays alone; rpc and remote still work inside it.
     #[serde(default)]
     pub mode: ClusteringMode,
-    /// Whether revisions share one cluster. Absent: by strategy (Rolling, Recreate: `Shared`).
+    /// Whether revisions share one cluster. Absent: by strategy when the revision is made: `Shared` for Rolling and
+    /// Recreate, `PerRevision` for BlueGreen and Canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
     /// The part of the node name before the `@`; libcluster apps state it in their code.
@@ -24,6 +26,9 @@ pub struct ClusteringSpec {
     /// Example: `{min: 4370, max: 4379}`
     #[serde(default)]
     pub distribution_ports: DistributionPorts,
+    /// The family of the pods' own address. Absent: the cluster's, and distribution over IPv4. Example: `IPv6`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_family: Option<IpFamily>,
 }
 
 /// Who lists the peers.
@@ -33,15 +38,50 @@ pub enum ClusteringMode {
     #[default]
     #[serde(rename = "DNS")]
     Dns,
+    /// The API server; the pods' ServiceAccount may list pods and endpoints of its namespace.
+    #[serde(rename = "KubernetesAPI")]
+    KubernetesApi,
     /// No one.
     Disabled,
 }
 
-/// Whether revisions share one cluster. Absent: by strategy; `Shared` for Rolling and Recreate.
+impl ClusteringMode {
+    /// Whether nodes connect at all.
+    pub const fn connects(self) -> bool {
+        match self {
+            Self::Dns | Self::KubernetesApi => true,
+            Self::Disabled => false,
+        }
+    }
+}
+
+/// Which addresses the nodes are named and found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IpFamily {
+    /// IPv4.
+    IPv4,
+    /// IPv6: distribution runs over `inet6_tcp`.
+    IPv6,
+}
+
+impl IpFamily {
+    /// As Kubernetes writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::IPv4 => "IPv4",
+            Self::IPv6 => "IPv6",
+        }
+    }
+}
+
+/// Whether revisions share one cluster. `Shared`: old and new nodes talk, so their code must understand each other.
+/// `PerRevision`: each revision has a cookie and a headless Service of its own; nothing crosses over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Isolation {
     /// All pods of the app form one cluster, whatever their revision.
     Shared,
+    /// The pods of each revision form a cluster of their own.
+    PerRevision,
 }
 
 impl Isolation {
@@ -49,6 +89,7 @@ impl Isolation {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Shared => "Shared",
+            Self::PerRevision => "PerRevision",
         }
     }
 }

@@ -115,9 +115,12 @@ pub fn active_service(app: &AppName) -> String {
     app.to_string()
 }
 
-/// The headless Service, by which nodes find each other.
-pub fn headless_service(app: &AppName) -> String {
-    format!("{app}-headless")
+/// The headless Service, by which nodes find each other: of all revisions, or of one that is isolated.
+pub fn headless_service(app: &AppName, isolated: Option<&RevisionName>) -> String {
+    match isolated {
+        None => format!("{app}-headless"),
+        Some(revision) => format!("{app}-{revision}-nodes"),
+    }
 }
 
 /// The Service that leads to a blue-green candidate.
@@ -126,8 +129,18 @@ pub fn preview_service(app: &AppName) -> String {
 }
 
 /// The headless Service's full name in the cluster's DNS.
-pub fn headless_fqdn(app: &AppName, namespace: &Namespace, cluster_domain: &str) -> String {
-    format!("{}.{namespace}.svc.{cluster_domain}", headless_service(app))
+pub fn headless_fqdn(
+    app: &AppName,
+    isolated: Option<&RevisionName>,
+    namespace: &Namespace,
+    cluster_domain: &str,
+) -> String {
+    format!("{}.{namespace}.svc.{cluster_domain}", headless_service(app, isolated))
+}
+
+/// The id of an Erlang cluster, value of the label: the app for all revisions, the revision for one that is isolated.
+pub fn cluster(app: &AppName, isolated: Option<&RevisionName>) -> String {
+    isolated.map_or_else(|| app.to_string(), RevisionName::to_string)
 }
 
 /// The Deployment of a revision.
@@ -163,6 +176,11 @@ pub fn generated_secret(app: &AppName) -> String {
 /// The ServiceAccount made for the app.
 pub fn service_account(app: &AppName) -> String {
     app.to_string()
+}
+
+/// The `RoleBinding` that lets nodes list their peers.
+pub fn peers_binding(app: &AppName) -> String {
+    format!("{app}-peers")
 }
 
 /// The `PodDisruptionBudget`.
@@ -205,7 +223,8 @@ mod tests {
         let app = "shop".parse().unwrap();
         let names = [
             active_service(&app),
-            headless_service(&app),
+            headless_service(&app, None),
+            headless_service(&app, Some(&revision())),
             deployment(&app, &revision()),
             controller_revision(&app, &revision()),
             defaults_config_map(&app, &revision()),
@@ -213,13 +232,17 @@ mod tests {
             generated_secret(&app),
             service_account(&app),
             pod_disruption_budget(&app),
-            headless_fqdn(&app, &"prod".parse().unwrap(), "cluster.local"),
+            peers_binding(&app),
+            headless_fqdn(&app, None, &"prod".parse().unwrap(), "cluster.local"),
+            cluster(&app, None),
+            cluster(&app, Some(&revision())),
         ];
         assert_eq!(
             names,
             [
                 "shop",
                 "shop-headless",
+                "shop-7f3a9c1d2e-nodes",
                 "shop-7f3a9c1d2e",
                 "shop-7f3a9c1d2e",
                 "shop-7f3a9c1d2e-env",
@@ -227,7 +250,10 @@ mod tests {
                 "shop-generated",
                 "shop",
                 "shop",
-                "shop-headless.prod.svc.cluster.local"
+                "shop-peers",
+                "shop-headless.prod.svc.cluster.local",
+                "shop",
+                "7f3a9c1d2e"
             ]
         );
     }
@@ -237,7 +263,8 @@ mod tests {
         fn every_name_fits_a_dns_label(name in "[a-z]([-a-z0-9]{0,38}[a-z0-9])?", attempt in 0_i64..=i64::MAX) {
             let app: AppName = name.parse().unwrap();
             for name in [
-                headless_service(&app),
+                headless_service(&app, None),
+                headless_service(&app, Some(&revision())),
                 deployment(&app, &revision()),
                 defaults_config_map(&app, &revision()),
                 migration_job(&app, &revision(), attempt),

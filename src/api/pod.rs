@@ -149,7 +149,8 @@ pub struct PodMetadata {
     "shutdown.grace must be longer than shutdown.endpointLag, which is part of it; raise grace to endpointLag plus the time the app takes to drain"
 ))]
 pub struct ShutdownSpec {
-    /// `Signal`: SIGTERM to the container's first process.
+    /// `Signal`: SIGTERM to the container's first process. `SignalVM`: to the Erlang VM, wherever it runs in the
+    /// container, for entrypoints that do not `exec` it; takes /bin/sh in the image, and the VM's own user.
     #[serde(default)]
     pub method: ShutdownMethod,
     /// From the pod's removal from the endpoints to SIGTERM: what load balancers need to notice. Example: `10s`
@@ -187,6 +188,9 @@ pub enum ShutdownMethod {
     /// SIGTERM to the container's first process.
     #[default]
     Signal,
+    /// SIGTERM to every `beam.smp` of the container, whose end is waited for.
+    #[serde(rename = "SignalVM")]
+    SignalVm,
 }
 
 /// One rule of how pods are spread over the cluster.

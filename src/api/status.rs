@@ -171,7 +171,7 @@ impl Phase {
 pub struct EffectiveStatus {
     /// `Job`, `Entrypoint` or `Disabled`.
     pub migrations_mode: String,
-    /// `Shared`.
+    /// `Shared` or `PerRevision`.
     pub isolation: String,
     /// Numeric user of the containers; absent: the image's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Affinity;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Amount, BlueGreenSpec, CanaryStep, Canonical, ClusteringMode, Isolation, MigrationsMode, OnFailure,
-    Pause, PhoenixApp, PhoenixAppSpec, PodDisruptionBudgetMode, StrategyKind, StrategySpec, labels,
+    Amount, BlueGreenSpec, CanaryStep, Canonical, Isolation, MigrationsMode, OnFailure, Pause, PhoenixApp,
+    PhoenixAppSpec, PodDisruptionBudgetMode, StrategyKind, StrategySpec, labels,
     names::{AppName, Namespace, ResourceVersion, Uid},
 };
 
@@ -233,9 +233,7 @@ impl TryFrom<&PhoenixApp> for ValidatedApp {
             hosts: spec.hosts.clone(),
             node_basename: spec.clustering.node_basename.clone().unwrap_or_else(|| release_name.clone()),
             release_name,
-            isolation: spec.clustering.isolation.unwrap_or(match spec.strategy.kind {
-                _ => Isolation::Shared,
-            }),
+            isolation: isolation(spec),
             affinity,
             disruption_budget: spec.pod_disruption_budget.mode == PodDisruptionBudgetMode::Auto,
             canonical: Canonical::of(spec),
@@ -260,6 +258,15 @@ fn migrations_mode(spec: &PhoenixAppSpec) -> MigrationsMode {
 /// The schema refuses what is below one.
 fn positive(count: i32) -> Option<u32> {
     u32::try_from(count).ok().filter(|count| *count > 0)
+}
+
+/// Old and new nodes share a cluster where they overlap for moments only; where a person may look at the new revision
+/// for days, neither may disturb the other.
+fn isolation(spec: &PhoenixAppSpec) -> Isolation {
+    spec.clustering.isolation.unwrap_or(match spec.strategy.kind {
+        StrategyKind::Rolling | StrategyKind::Recreate => Isolation::Shared,
+        StrategyKind::BlueGreen | StrategyKind::Canary => Isolation::PerRevision,
+    })
 }
 
 fn to_usize(count: u32) -> usize {
@@ -317,7 +324,19 @@ fn check(spec: &PhoenixAppSpec, faults: &mut Faults) {
             }
         }
     }
-    if spec.clustering.mode == ClusteringMode::Dns {
+    if let (Isolation::PerRevision, Some(index)) =
+        (isolation(spec), spec.env.iter().position(|entry| entry.name == "RELEASE_COOKIE"))
+    {
+        faults.add(
+            format!("spec.env[{index}]"),
+            format!(
+                "must not set RELEASE_COOKIE while each revision has a cookie of its own, which is the default with \
+                 strategy.type {}; name your Secret in secrets.cookie, or set clustering.isolation: Shared",
+                spec.strategy.kind.as_str()
+            ),
+        );
+    }
+    if spec.clustering.mode.connects() {
         let taken = |port: i32| port == 4369 || (ports.min..=ports.max).contains(&port);
         if taken(spec.port) {
             faults.add("spec.port", "is used by Erlang distribution; choose another number");

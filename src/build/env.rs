@@ -11,9 +11,20 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{Effective, Settings};
-use crate::api::{ClusteringMode, Isolation, RevisionName, SecretSource, ValidatedApp, labels, names};
+use crate::api::{
+    ClusteringMode, IpFamily, Isolation, RevisionName, SecretSource, ValidatedApp, labels, names,
+};
 
 const ERL_ZFLAGS: &str = "ERL_ZFLAGS";
+
+/// What the emulator reads flags from, beside its command line.
+const EMULATOR_FLAGS: [&str; 3] = ["ERL_AFLAGS", "ERL_FLAGS", ERL_ZFLAGS];
+
+/// The flag that chooses what distribution runs over.
+const PROTO_DIST: &str = "-proto_dist";
+
+/// Where the user's own cookie stands when the one of a revision is made of it.
+const USERS_COOKIE: &str = "PHOENIX_COOKIE";
 
 /// What a migration must not take over from the app: it is no node, serves nothing and must not skip itself.
 const NOT_IN_A_JOB: [&str; 5] =
@@ -24,6 +35,8 @@ pub(super) struct Facts {
     pub revision: RevisionName,
     /// Id of the Erlang cluster: value of the cluster label.
     pub cluster: String,
+    isolated: bool,
+    cluster_domain: String,
     headless: String,
     headless_fqdn: String,
     cluster_selector: String,
@@ -36,14 +49,17 @@ impl Facts {
         effective: &Effective,
         settings: &Settings,
     ) -> Self {
-        let cluster = match effective.isolation {
-            Isolation::Shared => app.name.to_string(),
-        };
+        let isolated = effective.isolation == Isolation::PerRevision;
+        let of = isolated.then_some(revision);
+        let cluster = names::cluster(&app.name, of);
         Self {
             revision: revision.clone(),
-            headless: names::headless_service(&app.name),
-            headless_fqdn: names::headless_fqdn(&app.name, &app.namespace, &settings.cluster_domain),
-            cluster_selector: format!("{}={cluster}", labels::CLUSTER),
+            isolated,
+            cluster_domain: settings.cluster_domain.clone(),
+            headless: names::headless_service(&app.name, of),
+            headless_fqdn: names::headless_fqdn(&app.name, of, &app.namespace, &settings.cluster_domain),
+            // the app too: two apps of one spec have revisions of one name
+            cluster_selector: labels::to_text(&labels::select_cluster(&app.name, &cluster)),
             cluster,
         }
     }
@@ -58,7 +74,12 @@ pub(super) fn of_pod(app: &ValidatedApp, facts: &Facts) -> Vec<EnvVar> {
 /// Environment of the migration: the app's, but no node of its cluster and no server.
 pub(super) fn of_job(app: &ValidatedApp, facts: &Facts) -> Vec<EnvVar> {
     let mut injected = strong(app, facts);
-    injected.retain(|entry| !NOT_IN_A_JOB.contains(&entry.name.as_str()));
+    let cookies = [USERS_COOKIE, "RELEASE_COOKIE"];
+    injected.retain(|entry| {
+        let name = entry.name.as_str();
+        let of_its_cluster = facts.isolated && cookies.contains(&name);
+        !NOT_IN_A_JOB.contains(&name) && !of_its_cluster
+    });
     injected.insert(3, value("RELEASE_DISTRIBUTION", "none"));
     // beats the weak default that tells the app's pods to leave migrations to the Job
     injected.insert(4, value("SKIP_MIGRATIONS", "false"));
@@ -87,9 +108,13 @@ pub(super) fn sources(app: &ValidatedApp, revision: &RevisionName) -> Vec<EnvFro
 /// Names of injected variables that the user's `env` replaces, in their order. For an event: it is allowed, and
 /// seldom meant. A literal `ERL_ZFLAGS` is joined with ours and so is not among them.
 pub fn overridden_env(app: &ValidatedApp) -> Vec<String> {
+    let isolated = app.isolation == Isolation::PerRevision;
     let user = |name: &str| app.spec.env.iter().find(|entry| entry.name == name);
-    let mut names: Vec<String> =
-        names_of_strong(app).into_iter().filter(|name| user(name).is_some()).map(str::to_owned).collect();
+    let mut names: Vec<String> = names_of_strong(app, isolated)
+        .into_iter()
+        .filter(|name| user(name).is_some())
+        .map(str::to_owned)
+        .collect();
     if user(ERL_ZFLAGS).is_some_and(|entry| entry.value_from.is_some()) {
         names.push(ERL_ZFLAGS.to_owned());
     }
@@ -98,10 +123,13 @@ pub fn overridden_env(app: &ValidatedApp) -> Vec<String> {
 
 /// Strong values in their order: a later one may refer to an earlier one.
 fn strong(app: &ValidatedApp, facts: &Facts) -> Vec<EnvVar> {
-    names_of_strong(app).into_iter().filter_map(|name| strong_value(name, app, facts)).collect()
+    names_of_strong(app, facts.isolated)
+        .into_iter()
+        .filter_map(|name| strong_value(name, app, facts))
+        .collect()
 }
 
-fn names_of_strong(app: &ValidatedApp) -> Vec<&'static str> {
+fn names_of_strong(app: &ValidatedApp, isolated: bool) -> Vec<&'static str> {
     let spec = &app.spec;
     let pool_size = spec.database.as_ref().and_then(|database| database.pool_size);
     [
@@ -115,9 +143,12 @@ fn names_of_strong(app: &ValidatedApp) -> Vec<&'static str> {
         ("DATABASE_URL", spec.database.is_some()),
         ("POOL_SIZE", pool_size.is_some()),
         ("SECRET_KEY_BASE", spec.secrets.secret_key_base.is_some()),
-        ("RELEASE_COOKIE", spec.secrets.cookie.is_some()),
+        (USERS_COOKIE, isolated && spec.secrets.cookie.is_some()),
+        ("RELEASE_COOKIE", isolated || spec.secrets.cookie.is_some()),
         ("PHX_HOST", !app.hosts.is_empty()),
         ("DNS_CLUSTER_QUERY", spec.clustering.mode == ClusteringMode::Dns),
+        // libcluster asks kubernetes.default.svc.<domain>
+        ("CLUSTER_DOMAIN", spec.clustering.mode == ClusteringMode::KubernetesApi),
         ("PHOENIX_HEADLESS_SERVICE", true),
         ("PHOENIX_HEADLESS_FQDN", true),
         ("PHOENIX_CLUSTER_SELECTOR", true),
@@ -137,7 +168,10 @@ fn strong_value(name: &'static str, app: &ValidatedApp, facts: &Facts) -> Option
         "RELEASE_DISTRIBUTION" => value(name, "name"),
         // without clustering the node keeps a name of its own, so that rpc and remote work inside the pod
         "RELEASE_NODE" => match spec.clustering.mode {
-            ClusteringMode::Dns => value(name, format!("{}@$(POD_IP)", app.node_basename)),
+            // an IPv6 address stands there without brackets
+            ClusteringMode::Dns | ClusteringMode::KubernetesApi => {
+                value(name, format!("{}@$(POD_IP)", app.node_basename))
+            }
             ClusteringMode::Disabled => value(name, format!("{}@127.0.0.1", app.node_basename)),
         },
         "PORT" => value(name, spec.port.to_string()),
@@ -145,14 +179,25 @@ fn strong_value(name: &'static str, app: &ValidatedApp, facts: &Facts) -> Option
         "DATABASE_URL" => secret(name, &spec.database.as_ref()?.url_from),
         "POOL_SIZE" => value(name, spec.database.as_ref()?.pool_size?.to_string()),
         "SECRET_KEY_BASE" => secret(name, spec.secrets.secret_key_base.as_ref()?),
+        USERS_COOKIE => secret(name, spec.secrets.cookie.as_ref()?),
+        "RELEASE_COOKIE" if facts.isolated => value(name, isolated_cookie(app, facts)),
         "RELEASE_COOKIE" => secret(name, spec.secrets.cookie.as_ref()?),
         "PHX_HOST" => value(name, app.hosts.first()?.clone()),
         "DNS_CLUSTER_QUERY" | "PHOENIX_HEADLESS_FQDN" => value(name, facts.headless_fqdn.clone()),
+        "CLUSTER_DOMAIN" => value(name, facts.cluster_domain.clone()),
         "PHOENIX_HEADLESS_SERVICE" => value(name, facts.headless.clone()),
         "PHOENIX_CLUSTER_SELECTOR" => value(name, facts.cluster_selector.clone()),
         "PHOENIX_REVISION" => value(name, facts.revision.to_string()),
         _ => return None,
     })
+}
+
+/// A cookie that no other revision has, of one that the operator never reads: the kubelet puts in what comes by that
+/// name from `envFrom`, or the user's own. With the generated one it has 43 characters and the form that
+/// `libcluster_postgres` needs, which makes a channel's name of it (at most 63, so a user's cookie has at most 52).
+fn isolated_cookie(app: &ValidatedApp, facts: &Facts) -> String {
+    let base = if app.spec.secrets.cookie.is_some() { USERS_COOKIE } else { "RELEASE_COOKIE" };
+    format!("r{}$({base})", facts.revision)
 }
 
 /// Flags at the end of the emulator's command line: the distribution's ports, and no busy waiting where CPU time is
@@ -162,12 +207,30 @@ fn zflags(app: &ValidatedApp, resources: Option<&ResourceRequirements>, distribu
     if distribution {
         let ports = app.spec.clustering.distribution_ports;
         flags.push(format!("-kernel inet_dist_listen_min {} inet_dist_listen_max {}", ports.min, ports.max));
+        if over_ipv6(app) {
+            flags.push(format!("{PROTO_DIST} inet6_tcp"));
+        }
     }
     let limits = resources.and_then(|resources| resources.limits.as_ref());
     if limits.is_some_and(|limits| limits.contains_key("cpu")) {
         flags.push("+sbwt none +sbwtdcpu none +sbwtdio none".to_owned());
     }
     flags.join(" ")
+}
+
+/// Whether the emulator has to be told to use IPv6. Only once: OTP falls back to IPv4 when the flag is given twice, so
+/// what the user says about it in a literal of `spec.env` stands alone.
+fn over_ipv6(app: &ValidatedApp) -> bool {
+    let clustering = &app.spec.clustering;
+    let told = app.spec.env.iter().any(|entry| {
+        EMULATOR_FLAGS.contains(&entry.name.as_str())
+            && entry
+                .value
+                .as_deref()
+                .is_some_and(|flags| flags.split_whitespace().any(|flag| flag == PROTO_DIST))
+    });
+    // alone, a node is named by 127.0.0.1, which every pod has
+    clustering.mode.connects() && clustering.ip_family == Some(IpFamily::IPv6) && !told
 }
 
 /// Injected entries, each replaced by the user's of the same name, then the rest of the user's. Of several layers the

@@ -9,12 +9,14 @@ mod disruption_budget;
 pub mod drift;
 mod env;
 mod job;
+mod peers;
 mod pod;
 mod probes;
 mod revision;
 mod secret;
 mod service;
 mod service_account;
+mod shutdown;
 mod volumes;
 
 #[cfg(test)]
@@ -28,6 +30,7 @@ use k8s_openapi::{
         batch::v1::Job,
         core::v1::{ConfigMap, Secret, Service, ServiceAccount},
         policy::v1::PodDisruptionBudget,
+        rbac::v1::RoleBinding,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
@@ -40,6 +43,7 @@ pub use deployment::deployment;
 pub use disruption_budget::pod_disruption_budget;
 pub use env::overridden_env;
 pub use job::migration_job;
+pub use peers::{PeersRole, peers_binding};
 pub use revision::{Effective, Revision, RevisionError, controller_revision, render};
 pub use secret::generated_secret;
 pub use service::{ServiceSelector, active_service, headless_service, preview_service};
@@ -50,12 +54,14 @@ pub use service_account::service_account;
 pub struct Settings {
     /// The domain of the cluster's DNS.
     pub cluster_domain: String,
+    /// What nodes may do that list their peers at the API server.
+    pub peers_role: PeersRole,
 }
 
 impl Default for Settings {
-    /// `cluster.local`, which kubeadm and most distributions use.
+    /// `cluster.local`, which kubeadm and most distributions use, and the role as the chart names it.
     fn default() -> Self {
-        Self { cluster_domain: "cluster.local".to_owned() }
+        Self { cluster_domain: "cluster.local".to_owned(), peers_role: PeersRole::default() }
     }
 }
 
@@ -64,6 +70,8 @@ impl Default for Settings {
 pub struct Children {
     /// The identity of the pods.
     pub service_account: ServiceAccount,
+    /// What lets the nodes list their peers, when they do so at the API server.
+    pub peers_binding: Option<RoleBinding>,
     /// `SECRET_KEY_BASE` and the cookie; made once, never changed.
     pub generated_secret: Secret,
     /// The revision.
@@ -72,7 +80,7 @@ pub struct Children {
     pub defaults: ConfigMap,
     /// What requests go through.
     pub active_service: Service,
-    /// What nodes find each other by.
+    /// What the nodes of this revision's cluster find each other by.
     pub headless_service: Service,
     /// The migration, when a Job runs it.
     pub migration_job: Option<Job>,
@@ -83,15 +91,21 @@ pub struct Children {
 }
 
 /// Every child of an app whose only revision is this, in its first attempt: what `render` prints.
-pub fn children(app: &ValidatedApp, revision: &Revision, random: &mut dyn FnMut(&mut [u8])) -> Children {
+pub fn children(
+    app: &ValidatedApp,
+    revision: &Revision,
+    settings: &Settings,
+    random: &mut dyn FnMut(&mut [u8]),
+) -> Children {
     let selector = ServiceSelector::Only(revision.name.clone());
     Children {
         service_account: service_account(app),
+        peers_binding: peers_binding(app, [revision], settings),
         generated_secret: generated_secret(app, random),
         controller_revision: controller_revision(app, revision, 1),
         defaults: defaults_config_map(app, revision),
         active_service: active_service(app, &selector),
-        headless_service: headless_service(app),
+        headless_service: headless_service(app, revision.isolated()),
         migration_job: migration_job(app, revision, 1),
         deployment: deployment(app, revision, app.replicas, None),
         pod_disruption_budget: pod_disruption_budget(app, &selector),

@@ -2,17 +2,15 @@
 
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, ContainerPort, Lifecycle, LifecycleHandler, LocalObjectReference,
-        PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecurityContext, SleepAction,
-        TopologySpreadConstraint, VolumeMount,
+        Capabilities, Container, ContainerPort, LocalObjectReference, PodSecurityContext, PodSpec,
+        PodTemplateSpec, SeccompProfile, SecurityContext, TopologySpreadConstraint, VolumeMount,
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 
-use super::{Effective, env, probes::probe, unless_empty, volumes::volumes};
+use super::{Effective, env, probes::probe, shutdown, unless_empty, volumes::volumes};
 use crate::api::{
-    ClusteringMode, SecurityProfile, ShutdownMethod, TopologySpread, ValidatedApp, WhenUnsatisfiable, labels,
-    names,
+    ClusteringMode, SecurityProfile, TopologySpread, ValidatedApp, WhenUnsatisfiable, labels, names,
 };
 
 /// Name of the container; `kubectl logs` and `exec` need none.
@@ -33,7 +31,7 @@ pub(super) fn template(app: &ValidatedApp, facts: &env::Facts, effective: &Effec
         readiness_probe: Some(probe((&spec.health.readiness).into(), spec.port)),
         liveness_probe: Some(probe((&spec.health.liveness).into(), spec.port)),
         startup_probe: Some(probe((&spec.health.startup).into(), spec.port)),
-        lifecycle: pre_stop(app),
+        lifecycle: shutdown::pre_stop(&spec.shutdown),
         ..container(app, facts, mounts)
     };
     PodTemplateSpec {
@@ -47,6 +45,7 @@ pub(super) fn template(app: &ValidatedApp, facts: &env::Facts, effective: &Effec
             volumes: Some(volumes),
             termination_grace_period_seconds: Some(i64::from(spec.shutdown.grace.as_secs())),
             topology_spread_constraints: unless_empty(topology_spread(app)),
+            automount_service_account_token: Some(spec.clustering.mode == ClusteringMode::KubernetesApi),
             affinity: app.affinity.clone(),
             ..pod(app, effective)
         }),
@@ -65,7 +64,7 @@ pub(super) fn pod(app: &ValidatedApp, effective: &Effective) -> PodSpec {
         service_account_name: Some(
             spec.service_account_name.clone().unwrap_or_else(|| names::service_account(&app.name)),
         ),
-        // no app needs the API server's trust to find its peers by DNS
+        // only nodes that list their peers at the API server need a token; a migration is no node
         automount_service_account_token: Some(false),
         // a Service named as the app would inject <APP>_PORT=tcp://..., which apps read as their port
         enable_service_links: Some(false),
@@ -134,27 +133,13 @@ fn ports(app: &ValidatedApp) -> Vec<ContainerPort> {
         ..ContainerPort::default()
     };
     let mut ports = vec![port("http", app.spec.port, "TCP")];
-    if app.spec.clustering.mode == ClusteringMode::Dns {
+    if app.spec.clustering.mode.connects() {
         ports.push(port("epmd", super::service::EPMD, "TCP"));
     }
     ports.extend(
         app.spec.extra_ports.iter().map(|extra| port(&extra.name, extra.port, extra.protocol.as_str())),
     );
     ports
-}
-
-/// Waits, after the pod has left the endpoints, until load balancers have noticed. Only then SIGTERM: Phoenix drains
-/// its sockets before the listener closes, and their clients reconnect at once, to where they are sent.
-fn pre_stop(app: &ValidatedApp) -> Option<Lifecycle> {
-    let ShutdownMethod::Signal = app.spec.shutdown.method;
-    let seconds = i64::from(app.spec.shutdown.endpoint_lag.as_secs());
-    (seconds > 0).then(|| Lifecycle {
-        pre_stop: Some(LifecycleHandler {
-            sleep: Some(SleepAction { seconds }),
-            ..LifecycleHandler::default()
-        }),
-        ..Lifecycle::default()
-    })
 }
 
 fn topology_spread(app: &ValidatedApp) -> Vec<TopologySpreadConstraint> {

@@ -148,6 +148,11 @@ struct Identity {
 }
 
 impl Revision {
+    /// Itself, if its nodes form a cluster of their own.
+    pub fn isolated(&self) -> Option<&Self> {
+        (self.effective.isolation == Isolation::PerRevision).then_some(self)
+    }
+
     /// Reads a revision back.
     ///
     /// # Errors

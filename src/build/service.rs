@@ -5,8 +5,8 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{metadata, unless_empty};
-use crate::api::{ClusteringMode, Expose, ExtraPort, RevisionName, ServiceType, ValidatedApp, labels, names};
+use super::{Revision, metadata, unless_empty};
+use crate::api::{Expose, ExtraPort, RevisionName, ServiceType, ValidatedApp, labels, names};
 
 /// The port of epmd, Erlang's port mapper.
 pub(super) const EPMD: i32 = 4369;
@@ -75,12 +75,19 @@ pub fn preview_service(app: &ValidatedApp, revision: Option<&RevisionName>) -> S
 /// Pods are listed before they are ready and while they end: a node that the database keeps from being ready must not
 /// lose its peers, and one that drains must hand over. One address family, that of the pods' own address: a node has
 /// one name.
-pub fn headless_service(app: &ValidatedApp) -> Service {
-    let cluster = app.name.as_str(); // the one cluster id while isolation is Shared
-    let mut labels = labels::of_app(&app.name);
-    labels.insert(labels::CLUSTER.to_owned(), cluster.to_owned());
-    let distribution = app.spec.clustering.distribution_ports;
-    let connected = app.spec.clustering.mode == ClusteringMode::Dns;
+///
+/// It is that of all revisions that share a cluster, or that of one that is isolated, whose ports are its own and not
+/// those of the present spec.
+pub fn headless_service(app: &ValidatedApp, isolated: Option<&Revision>) -> Service {
+    let name = isolated.map(|revision| &revision.name);
+    let cluster = names::cluster(&app.name, name);
+    let mut labels =
+        name.map_or_else(|| labels::of_app(&app.name), |name| labels::of_revision(&app.name, name));
+    labels.insert(labels::CLUSTER.to_owned(), cluster.clone());
+    let clustering =
+        isolated.map_or_else(|| app.spec.clustering.clone(), |revision| revision.canonical.clustering());
+    let distribution = clustering.distribution_ports;
+    let connected = clustering.mode.connects();
     let nodes = std::iter::once(("epmd".to_owned(), EPMD))
         .chain((distribution.min..=distribution.max).map(|port| (format!("dist-{port}"), port)))
         .map(|(name, port)| ServicePort {
@@ -93,12 +100,13 @@ pub fn headless_service(app: &ValidatedApp) -> Service {
             ..ServicePort::default()
         });
     Service {
-        metadata: metadata(app, names::headless_service(&app.name), labels),
+        metadata: metadata(app, names::headless_service(&app.name, name), labels),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
             ip_family_policy: Some("SingleStack".to_owned()),
+            ip_families: clustering.ip_family.map(|family| vec![family.as_str().to_owned()]),
             publish_not_ready_addresses: Some(true),
-            selector: Some(labels::select_cluster(&app.name, cluster)),
+            selector: Some(labels::select_cluster(&app.name, &cluster)),
             ports: Some(nodes.filter(|_| connected).chain(extra(app, Expose::Peers)).collect()),
             ..ServiceSpec::default()
         }),

@@ -1,4 +1,4 @@
-//! The identity of the pods: without rights, without a token in them.
+//! The identity of the pods: without a token in them, unless their nodes list their peers at the API server.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 

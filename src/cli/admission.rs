@@ -186,8 +186,8 @@ mod tests {
             ("{image: x, replica: 3}", "spec.replica: there is no field \"replica\" here; there are"),
             ("{image: x, replicas: -1}", "spec.replicas: must be between 0 and 10000, but is -1"),
             (
-                "{image: x, strategy: {type: Canary}}",
-                "spec.strategy.type: must be one of Rolling, Recreate, but is \"Canary\"",
+                "{image: x, strategy: {type: Sudden}}",
+                "spec.strategy.type: must be one of Rolling, Recreate, BlueGreen, Canary, but is \"Sudden\"",
             ),
             ("{image: x, shutdown: {grace: 90}}", "spec.shutdown.grace: must be of type string, but is 90"),
             ("{image: x, shutdown: {grace: 1d}}", "spec.shutdown.grace: \"1d\" must match"),

@@ -37,7 +37,7 @@ impl Render {
             std::fs::read_to_string(&self.file)
                 .with_context(|| format!("cannot read {}", self.file.display()))?
         };
-        let settings = Settings { cluster_domain: self.cluster_domain };
+        let settings = Settings { cluster_domain: self.cluster_domain, ..Settings::default() };
         apps(&text)
             .with_context(|| self.file.display().to_string())?
             .iter()
@@ -77,6 +77,7 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
     let revision = build::render(app, &name, settings);
     let Children {
         service_account,
+        peers_binding,
         generated_secret,
         controller_revision,
         defaults,
@@ -85,9 +86,12 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
         migration_job,
         deployment,
         pod_disruption_budget,
-    } = build::children(app, &revision, &mut |bytes| bytes.fill(0));
+    } = build::children(app, &revision, settings, &mut |bytes| bytes.fill(0));
     let mut output = String::new();
     push(&mut output, &service_account)?;
+    if let Some(binding) = peers_binding {
+        push(&mut output, &binding)?;
+    }
     // never its zeros, which somebody would apply
     let secret = generated_secret.metadata.name.unwrap_or_default();
     output.push_str("---\n# Secret ");

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
-    build::Settings,
+    build::{PeersRole, Settings},
     controller::{self, Options},
     telemetry::{self, LogFormat},
 };
@@ -20,6 +20,10 @@ pub struct Run {
     /// The domain of the cluster's DNS. Absent: as in /etc/resolv.conf, else cluster.local.
     #[arg(long, env = "PHOENIX_OPERATOR_CLUSTER_DOMAIN")]
     cluster_domain: Option<String>,
+    /// The role to which apps are bound whose nodes list their peers: ClusterRole/name, or Role/name for one of that
+    /// name in each namespace. It may hold nothing that the operator does not hold.
+    #[arg(long, env = "PHOENIX_OPERATOR_PEERS_ROLE", default_value = "ClusterRole/phoenix-operator-peers")]
+    peers_role: PeersRole,
     /// How log lines are written.
     #[arg(long, env = "PHOENIX_OPERATOR_LOG_FORMAT", value_enum, default_value = "json")]
     log_format: LogFormat,
@@ -53,9 +57,10 @@ impl Run {
             .map_err(|_| anyhow::anyhow!("a TLS provider was installed before"))?;
         let namespaces: BTreeSet<String> =
             self.namespace.into_iter().filter(|name| !name.is_empty()).collect();
+        let cluster_domain = self.cluster_domain.unwrap_or_else(cluster_domain);
         let options = Options {
             namespaces,
-            settings: Settings { cluster_domain: self.cluster_domain.unwrap_or_else(cluster_domain) },
+            settings: Settings { cluster_domain, peers_role: self.peers_role },
             listen: self.listen,
             concurrency: self.concurrency,
             call_timeout: Duration::from(self.call_timeout),

@@ -107,6 +107,10 @@ impl CallError {
         let Self::Refused { call, status } = self else { return Verdict::Transient };
         match status.code {
             409 if status.reason == "AlreadyExists" => Verdict::Exists,
+            404 if is_missing_role(status) => self.fault(
+                "RoleMissing",
+                "install the role that the chart brings, or name another with --peers-role",
+            ),
             404 | 409 if is_missing_namespace(call, status) => Verdict::Transient,
             404 | 409 | 410 => Verdict::Outdated,
             401 | 408 | 429 | 500.. => Verdict::Transient,
@@ -147,6 +151,13 @@ impl CallError {
 fn is_admission(status: &Status) -> bool {
     let message = &status.message;
     message.contains("admission webhook") || message.contains("ValidatingAdmissionPolicy")
+}
+
+/// A 404 for a binding names the role when it is that which is missing, and the binding otherwise.
+fn is_missing_role(status: &Status) -> bool {
+    let named =
+        |resource: &str| status.message.starts_with(&format!("{resource}.rbac.authorization.k8s.io "));
+    named("clusterroles") || named("roles")
 }
 
 /// A 404 for a write into a namespace that is not there (any more) names the namespace.
@@ -193,6 +204,18 @@ mod tests {
         assert_eq!(refused(409, "Conflict", "").verdict(), Verdict::Outdated);
         assert_eq!(refused(404, "NotFound", "").verdict(), Verdict::Outdated);
         assert_eq!(refused(409, "AlreadyExists", "").verdict(), Verdict::Exists);
+    }
+
+    #[test]
+    fn a_role_that_is_not_there_is_a_persons_to_bring() {
+        for role in ["clusterroles", "roles"] {
+            let message = format!("{role}.rbac.authorization.k8s.io \"phoenix-operator-peers\" not found");
+            let fault = fault(&refused(404, "NotFound", &message));
+            assert_eq!(fault.reason, "RoleMissing");
+            assert!(fault.message.contains(&message) && fault.message.contains("--peers-role"), "{fault:?}");
+        }
+        let gone = "rolebindings.rbac.authorization.k8s.io \"shop-peers\" not found";
+        assert_eq!(refused(404, "NotFound", gone).verdict(), Verdict::Outdated);
     }
 
     #[test]

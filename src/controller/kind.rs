@@ -25,6 +25,8 @@ pub enum Kind {
     ConfigMap,
     /// `v1`.
     ServiceAccount,
+    /// `rbac.authorization.k8s.io/v1`.
+    RoleBinding,
     /// `policy/v1`.
     PodDisruptionBudget,
     /// `v1`; only ever created.
@@ -36,7 +38,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::PhoenixApp,
         Self::ControllerRevision,
         Self::Deployment,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Job,
         Self::ConfigMap,
         Self::ServiceAccount,
+        Self::RoleBinding,
         Self::PodDisruptionBudget,
         Self::Secret,
         Self::Event,
@@ -71,6 +74,7 @@ impl Kind {
             Self::Job => "Job",
             Self::ConfigMap => "ConfigMap",
             Self::ServiceAccount => "ServiceAccount",
+            Self::RoleBinding => "RoleBinding",
             Self::PodDisruptionBudget => "PodDisruptionBudget",
             Self::Secret => "Secret",
             Self::Event => "Event",

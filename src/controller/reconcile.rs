@@ -150,7 +150,7 @@ impl Reconciler {
         let (goal, app) = match &valid {
             Ok(app) => {
                 let mut drifts = Drifts::new(remembered.drifts.clone());
-                observe::compare(&mut world, snapshot, app, &stored, &mut drifts);
+                observe::compare(&mut world, snapshot, app, &stored, &self.settings, &mut drifts);
                 status::note_drifts(&mut status, &drifts, generation, snapshot.now);
                 let taken = |name: &RevisionName| stored.contains_key(name);
                 let Some(desired) = goal::desired(app, &stored, taken) else {
@@ -221,6 +221,7 @@ impl Reconciler {
                     app,
                     snapshot: pass.snapshot,
                     stored: pass.stored,
+                    restarts: &pass.status.restarts,
                     settings: &self.settings,
                 };
                 applier.carry_out(&writes, &mut pass.applied).await?;

@@ -9,6 +9,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Pod, PodSpec, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
+    rbac::v1::RoleBinding,
 };
 use kube::{
     Api, Client, Resource,
@@ -41,6 +42,7 @@ pub struct Scope {
     jobs: Arc<Cache<Job>>,
     config_maps: Arc<Cache<ConfigMap>>,
     service_accounts: Arc<Cache<ServiceAccount>>,
+    role_bindings: Arc<Cache<RoleBinding>>,
     budgets: Arc<Cache<PodDisruptionBudget>>,
 }
 
@@ -88,6 +90,7 @@ impl Scope {
             jobs: begin.typed(Some(labels::MIGRATION), child, whole),
             config_maps: begin.typed(Some(of_app), child, whole),
             service_accounts: begin.typed(Some(of_app), child, whole),
+            role_bindings: begin.typed(Some(of_app), child, whole),
             budgets: begin.typed(Some(of_app), child, whole),
         }
     }
@@ -115,6 +118,7 @@ impl Scope {
             Kind::Job => self.jobs.version(),
             Kind::ConfigMap => self.config_maps.version(),
             Kind::ServiceAccount => self.service_accounts.version(),
+            Kind::RoleBinding => self.role_bindings.version(),
             Kind::PodDisruptionBudget => self.budgets.version(),
             Kind::Secret | Kind::Event | Kind::Other => u64::MAX,
         }
@@ -133,6 +137,7 @@ impl Scope {
             jobs: self.jobs.of(key),
             config_maps: self.config_maps.of(key),
             service_accounts: self.service_accounts.of(key),
+            role_bindings: self.role_bindings.of(key),
             budgets: self.budgets.of(key),
             going: std::collections::BTreeSet::new(),
             since: health.since(&key.namespace),

@@ -13,6 +13,7 @@ use k8s_openapi::{
         core::v1::{ConfigMap, Pod, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
         policy::v1::PodDisruptionBudget,
+        rbac::v1::RoleBinding,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub config_maps: Vec<Arc<ConfigMap>>,
     /// `ServiceAccounts`.
     pub service_accounts: Vec<Arc<ServiceAccount>>,
+    /// `RoleBindings`.
+    pub role_bindings: Vec<Arc<RoleBinding>>,
     /// Disruption budgets.
     pub budgets: Vec<Arc<PodDisruptionBudget>>,
     /// UIDs of objects that were deleted and are still seen.
@@ -87,6 +90,8 @@ impl Snapshot {
             .chain(uids(&self.deployments))
             .chain(uids(&self.jobs))
             .chain(uids(&self.config_maps))
+            .chain(uids(&self.services))
+            .chain(uids(&self.role_bindings))
             .chain(uids(&self.budgets))
             .chain(uids(&self.services))
             .collect()

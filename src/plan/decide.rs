@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::replicas::Moves;
@@ -299,7 +298,8 @@ pub(super) fn perform(d: &mut Draft, focus: Option<&Rev>, moves: &Moves) {
         moves.raise.iter().chain(&moves.lower).map(|(revision, _)| revision).collect();
     let world = d.world;
     for (revision, deployment) in &world.deployments {
-        let stale = deployment.drifted || restarted(d, revision) > deployment.restarted_at;
+        let restarting = d.status.restarts.get(revision).map(|at| at.0);
+        let stale = deployment.drifted || restarting > deployment.restarted_at;
         if stale && !deployment.terminating && !touched.contains(revision) {
             set_replicas(d, revision, deployment.replicas);
         }
@@ -309,12 +309,6 @@ pub(super) fn perform(d: &mut Draft, focus: Option<&Rev>, moves: &Moves) {
     }
 }
 
-/// When a restart of a revision's pods was last asked for, by a command or by others.
-fn restarted(d: &Draft, revision: &Rev) -> Option<Timestamp> {
-    let asked = d.status.restarts.get(revision).map(|at| at.0);
-    asked.max(d.world.deployments.get(revision).and_then(|deployment| deployment.restarted_at))
-}
-
 fn set_replicas(d: &mut Draft, revision: &Rev, replicas: u32) {
     let write = match d.world.deployments.get(revision) {
         // A Deployment of the same name that is going is waited out.
@@ -322,7 +316,6 @@ fn set_replicas(d: &mut Draft, revision: &Rev, replicas: u32) {
         Some(deployment) if d.world.revisions.contains_key(revision) => Write::ApplyDeployment {
             revision: revision.clone(),
             replicas,
-            restarted: restarted(d, revision),
             version: deployment.version.clone(),
         },
         None if d.world.revisions.contains_key(revision) => {
@@ -336,12 +329,17 @@ fn set_replicas(d: &mut Draft, revision: &Rev, replicas: u32) {
 /// Children whose repair can harm nothing, those that the named revisions do not need left out.
 fn upkeep(d: &mut Draft, revisions: &[&Rev]) {
     let world = d.world;
+    let may_start = |revision: &Rev| {
+        revisions.contains(&revision) && world.revisions.contains_key(revision) || world.asked(revision) > 0
+    };
+    let has_nodes = |revision: &Rev| may_start(revision) || world.pod_objects(revision) > 0;
     for child in &world.upkeep {
         let needed = match child {
-            Upkeep::Defaults(revision) => {
-                revisions.contains(&revision) && world.revisions.contains_key(revision)
-                    || world.asked(revision) > 0
-            }
+            Upkeep::Defaults(revision) => may_start(revision),
+            // Nodes find each other until the last has drained.
+            Upkeep::NewHeadlessService(revision) => has_nodes(revision),
+            Upkeep::PeersBinding(revisions) => revisions.iter().any(has_nodes),
+            Upkeep::NoPeersBinding(revisions) => !revisions.iter().any(has_nodes),
             _ => true,
         };
         let write = Write::Upkeep(child.clone());

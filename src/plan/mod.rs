@@ -114,8 +114,6 @@ pub enum Write {
         revision: Rev,
         /// `spec.replicas`.
         replicas: u32,
-        /// When a restart of its pods was last asked for.
-        restarted: Option<Timestamp>,
         /// The version it was planned from.
         version: String,
     },

@@ -29,7 +29,9 @@ pub(super) fn prune(d: &mut Draft) {
             let deployment =
                 d.world.deployments.get(&revision).filter(|deployment| !deployment.terminating)?;
             let (uid, version) = (deployment.uid.clone(), deployment.version.clone());
-            d.world.is_quiet(&revision).then_some(Write::DeleteDeployment { revision, uid, version })
+            // What its last pods still need goes with it, so they are waited for.
+            let gone = d.world.is_quiet(&revision) && d.world.pod_objects(&revision) == 0;
+            gone.then_some(Write::DeleteDeployment { revision, uid, version })
         })
         .or_else(|| {
             let revision = surplus_revision.filter(|name| !d.world.deployments.contains_key(name))?;

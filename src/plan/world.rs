@@ -260,8 +260,16 @@ pub struct MigrationPod {
 pub enum Upkeep {
     /// The app's ServiceAccount.
     ServiceAccount,
-    /// The headless Service of the cluster.
-    HeadlessService,
+    /// A headless Service: of the cluster that revisions share, or of that of one revision, which has one already.
+    HeadlessService(Option<Rev>),
+    /// The first headless Service of a revision with a cluster of its own.
+    NewHeadlessService(Rev),
+    /// What lets the nodes of these revisions list their peers at the API server.
+    PeersBinding(BTreeSet<Rev>),
+    /// The same is there; not wanted unless one of these revisions has pods, or is to have some.
+    NoPeersBinding(BTreeSet<Rev>),
+    /// No stored revision shares a cluster any more, so its headless Service is not wanted.
+    NoHeadlessService,
     /// The disruption budget.
     PodDisruptionBudget,
     /// The disruption budget is not wanted any more.

@@ -1,5 +1,5 @@
-{{- /* Every right the operator has, each with its reason. No wildcard; no Secret is ever read; no right to grant rights
-(roles, bindings, escalate, impersonate); no exec, no logs, no nodes. The same rules serve all namespaces or named ones. */}}
+{{- /* Every right the operator has, each with its reason. No wildcard; no Secret is ever read; no role is made, and
+no right given that the operator does not hold itself (no bind, escalate or impersonate); no exec, no logs, no nodes. The same rules serve all namespaces or named ones. */}}
 {{- define "phoenix-operator.rules" -}}
 # The apps themselves. Nothing is ever written into a spec, so there is no right to.
 - apiGroups: [phoenix-operator.dev]
@@ -28,11 +28,12 @@
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
-# The active and the headless Service. They are removed with their app, by owner reference.
+# The active Service and the headless ones. The headless Service of one revision is deleted with its revision, and the
+# one that revisions share when none does any more.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, patch]
-# The identity of each app's pods. Never bound to any right.
+  verbs: [get, list, watch, create, patch, delete]
+# The identity of each app's pods. Bound to nothing but the role `peers` below.
 - apiGroups: [""]
   resources: [serviceaccounts]
   verbs: [get, list, watch, create, patch]
@@ -45,7 +46,7 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [create]
-# Why pods are not ready, and whether a migration still runs.
+# Why pods are not ready, and whether a migration still runs. Also given on to nodes that list their peers.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
@@ -53,6 +54,16 @@
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [list, watch]
+# Lets the nodes of an app with clustering.mode KubernetesAPI list their peers: binds their ServiceAccount, in the app's
+# namespace, to the role `peers` below. Deleted when no such node is left. Without `bind` and `escalate` the API server
+# refuses every binding that would give what the operator does not hold.
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [rolebindings]
+  verbs: [get, list, watch, create, patch, delete]
+# Never used, only given on to those nodes: who may not do a thing may not let others do it.
+- apiGroups: [""]
+  resources: [endpoints]
+  verbs: [list]
 # Guards the serving pods against node drains; deleted when the app is scaled to one.
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
@@ -61,4 +72,13 @@
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- end }}
+
+{{- /* What the nodes of an app with clustering.mode KubernetesAPI may do; every rule is among the operator's own. */}}
+{{- define "phoenix-operator.peers" -}}
+# libcluster's Cluster.Strategy.Kubernetes lists the one or the other (kubernetes_ip_lookup_mode), by label, every few
+# seconds. It reads no single object and watches nothing.
+- apiGroups: [""]
+  resources: [pods, endpoints]
+  verbs: [list]
 {{- end }}

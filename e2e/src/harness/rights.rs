@@ -9,23 +9,27 @@ pub(super) const USER: &str = "system:serviceaccount:phoenix-system:phoenix-oper
 /// The groups of that `ServiceAccount`.
 pub(super) const GROUPS: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
 
-/// Manifests of the role and its binding, as YAML. Errors when the chart's rules are not where they were.
+/// Manifests of the role and its binding, and of the role for nodes that list their peers, as YAML. Errors when the chart's rules are not where they were.
 pub(super) fn manifests() -> Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/phoenix-operator/templates/_rules.tpl");
     let template = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let rules = rules(&template).with_context(|| format!("{} defines no rules", path.display()))?;
+    let of =
+        |name: &str| rules(&template, name).with_context(|| format!("{} defines no {name}", path.display()));
+    let (rules, peers) = (of("phoenix-operator.rules")?, of("phoenix-operator.peers")?);
     Ok(format!(
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: phoenix-operator}}\n\
          rules:\n{rules}\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\n\
          metadata: {{name: phoenix-operator}}\n\
          roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: phoenix-operator}}\n\
-         subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: '{USER}'}}]\n"
+         subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: '{USER}'}}]\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: phoenix-operator-peers}}\n\
+         rules:\n{peers}\n"
     ))
 }
 
-/// What stands between `define` and `end`: plain YAML, the same for a role of any scope.
-fn rules(template: &str) -> Option<&str> {
-    let (_, rest) = template.split_once("{{- define \"phoenix-operator.rules\" -}}")?;
+/// What stands between the `define` of a name and its `end`: plain YAML, the same for a role of any scope.
+fn rules<'a>(template: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = template.split_once(&format!("{{{{- define \"{name}\" -}}}}"))?;
     let (rules, _) = rest.split_once("{{- end }}")?;
     (!rules.contains("{{")).then_some(rules.trim())
 }
@@ -38,7 +42,8 @@ mod tests {
     fn the_rules_are_what_the_template_defines() {
         let template =
             "{{/* why */}}\n{{- define \"phoenix-operator.rules\" -}}\n# a\n- apiGroups: []\n{{- end }}\n";
-        assert_eq!(rules(template), Some("# a\n- apiGroups: []"));
-        assert_eq!(rules("nothing"), None);
+        assert_eq!(rules(template, "phoenix-operator.rules"), Some("# a\n- apiGroups: []"));
+        assert_eq!(rules(template, "phoenix-operator.peers"), None);
+        assert_eq!(rules("nothing", "phoenix-operator.rules"), None);
     }
 }

@@ -136,6 +136,22 @@ fn reserved_environment() {
 }
 
 #[test]
+fn an_isolated_revision_makes_its_own_cookie() {
+    let cookie = "env: [{name: A, value: a}, {name: RELEASE_COOKIE, value: a}]";
+    refused(
+        &format!("{{image: x, {cookie}, clustering: {{isolation: PerRevision}}}}"),
+        "env must not set RELEASE_COOKIE",
+    );
+    accepted(&format!(
+        "{{image: x, {cookie}, clustering: {{isolation: Shared}}, strategy: {{type: BlueGreen}}}}"
+    ));
+    accepted("{image: x, env: [{name: A, value: a}], clustering: {isolation: PerRevision}}");
+    accepted("{image: x, clustering: {isolation: PerRevision}}");
+    // the default is no rule of the schema: it is frozen in a revision, and changes with none
+    accepted(&format!("{{image: x, {cookie}, strategy: {{type: BlueGreen}}}}"));
+}
+
+#[test]
 fn reserved_keys() {
     refused(
         "{image: x, podMetadata: {labels: {phoenix-operator.dev/app: a}}}",
@@ -230,6 +246,14 @@ fn probes_take_at_least_a_second() {
     refused("{image: x, health: {readiness: {period: 0s}}}", "period must be at least 1s");
     refused("{image: x, health: {liveness: {timeout: 0s}}}", "timeout must be at least 1s");
     refused("{image: x, migrations: {timeout: 0s}}", "migrations.timeout must be at least 1s");
+}
+
+#[test]
+fn ways_to_cluster_and_to_stop() {
+    accepted("{image: x, clustering: {mode: KubernetesAPI, isolation: PerRevision, ipFamily: IPv6}}");
+    accepted("{image: x, shutdown: {method: SignalVM}}");
+    refused("{image: x, port: 4370, clustering: {mode: KubernetesAPI}}", "port must not be 4369");
+    refused("{image: x, shutdown: {method: SignalVM, grace: 10s}}", "shutdown.grace must be longer");
 }
 
 #[test]

@@ -118,6 +118,10 @@ fn what_a_rule_would_refuse_is_refused_here_too() {
         ("{image: x, port: 4369}", "spec.port"),
         ("{image: x, extraPorts: [{name: a, port: 4370}]}", "spec.extraPorts[0].port"),
         ("{image: x, affinity: {nodeAffinity: 3}}", "spec.affinity"),
+        (
+            "{image: x, env: [{name: RELEASE_COOKIE, value: a}], clustering: {isolation: PerRevision}}",
+            "spec.env[0]",
+        ),
     ] {
         let faults = faults(spec);
         assert_eq!(
@@ -125,6 +129,25 @@ fn what_a_rule_would_refuse_is_refused_here_too() {
             [field],
             "{spec}: {faults:?}"
         );
+    }
+}
+
+/// No rule of the schema sees the default.
+#[test]
+fn a_cookie_of_the_users_is_refused_where_each_revision_has_its_own() {
+    for kind in ["BlueGreen", "Canary, canary: {steps: [{setWeight: 10}]}"] {
+        let faults = faults(&format!(
+            "{{image: x, env: [{{name: A}}, {{name: RELEASE_COOKIE}}], strategy: {{type: {kind}}}}}"
+        ));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(faults[0].field, "spec.env[1]");
+        for word in ["RELEASE_COOKIE", "secrets.cookie", "clustering.isolation: Shared"] {
+            assert!(faults[0].message.contains(word), "{}", faults[0].message);
+        }
+    }
+    for fine in ["strategy: {type: Rolling}", "strategy: {type: BlueGreen}, clustering: {isolation: Shared}"]
+    {
+        app(&format!("{{image: x, env: [{{name: RELEASE_COOKIE}}], {fine}}}"));
     }
 }
 

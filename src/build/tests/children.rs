@@ -9,8 +9,8 @@ use super::rendered;
 use crate::{
     api::labels,
     build::{
-        Children, ServiceSelector, active_service, children, deployment, generated_secret, headless_service,
-        migration_job, pod_disruption_budget,
+        Children, ServiceSelector, Settings, active_service, children, deployment, generated_secret,
+        headless_service, migration_job, pod_disruption_budget,
     },
 };
 
@@ -36,6 +36,7 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
     let (app, revision) = rendered(spec);
     let Children {
         service_account,
+        peers_binding,
         generated_secret,
         controller_revision,
         defaults,
@@ -44,9 +45,10 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
         migration_job,
         deployment,
         pod_disruption_budget,
-    } = children(&app, &revision, &mut counter());
+    } = children(&app, &revision, &Settings::default(), &mut counter());
     vec![
         ("service account", service_account.metadata),
+        ("peers", peers_binding.unwrap().metadata),
         ("secret", generated_secret.metadata),
         ("revision", controller_revision.metadata),
         ("defaults", defaults.metadata),
@@ -60,7 +62,9 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
 
 #[test]
 fn every_child_is_ours_and_says_so() {
-    for (kind, metadata) in all_metadata(&format!("{{image: x, {DATABASE}}}")) {
+    for (kind, metadata) in
+        all_metadata(&format!("{{image: x, {DATABASE}, clustering: {{mode: KubernetesAPI}}}}"))
+    {
         let labels = metadata.labels.unwrap();
         assert_eq!(labels[labels::MANAGED_BY], "phoenix-operator", "{kind}");
         assert_eq!(labels.contains_key(labels::APP), kind != "job", "{kind}");
@@ -349,7 +353,7 @@ fn the_headless_service_lists_every_pod_of_the_cluster() {
     let (app, revision) = rendered(
         "{image: x, clustering: {distributionPorts: {min: 9100, max: 9102}}, extraPorts: [{name: peer, port: 9200, expose: Peers}]}",
     );
-    let service = headless_service(&app);
+    let service = headless_service(&app, None);
     assert_eq!(service.metadata.labels.unwrap()[labels::CLUSTER], "shop", "its Endpoints are listed by it");
     let spec = service.spec.unwrap();
     assert_eq!(spec.cluster_ip.as_deref(), Some("None"));
@@ -412,5 +416,5 @@ fn nothing_empty_is_applied() {
     check("deployment", &serde_json::to_value(deployment(&app, &revision, 1, None)).unwrap());
     check("job", &serde_json::to_value(migration_job(&app, &revision, 1)).unwrap());
     check("service", &serde_json::to_value(active_service(&app, &ServiceSelector::Wide)).unwrap());
-    check("headless", &serde_json::to_value(headless_service(&app)).unwrap());
+    check("headless", &serde_json::to_value(headless_service(&app, None)).unwrap());
 }

@@ -77,7 +77,7 @@ fn everything_is_injected_in_the_documented_order() {
         ("DNS_CLUSTER_QUERY", "shop-headless.prod.svc.cluster.local"),
         ("PHOENIX_HEADLESS_FQDN", "shop-headless.prod.svc.cluster.local"),
         ("PHOENIX_HEADLESS_SERVICE", "shop-headless"),
-        ("PHOENIX_CLUSTER_SELECTOR", "phoenix-operator.dev/cluster=shop"),
+        ("PHOENIX_CLUSTER_SELECTOR", "phoenix-operator.dev/app=shop,phoenix-operator.dev/cluster=shop"),
         (
             "ERL_ZFLAGS",
             "-kernel inet_dist_listen_min 4370 inet_dist_listen_max 4379 +sbwt none +sbwtdcpu none +sbwtdio none",
@@ -106,7 +106,7 @@ fn what_is_not_set_is_not_injected() {
 #[test]
 fn the_cluster_domain_is_a_setting() {
     let (app, revision) = rendered("image: x");
-    let settings = Settings { cluster_domain: "k8s.example.org".to_owned() };
+    let settings = Settings { cluster_domain: "k8s.example.org".to_owned(), ..Settings::default() };
     let env = env(&render(&app, &revision.name, &settings).pod_template);
     assert_eq!(value(&env, "DNS_CLUSTER_QUERY").unwrap(), "shop-headless.prod.svc.k8s.example.org");
 }

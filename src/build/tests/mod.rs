@@ -1,9 +1,11 @@
 //! Invariants of the builders. What a whole app looks like is in the golden files of `src/cli`.
 
 mod children;
+mod cluster;
 mod env;
 mod purity;
 mod revision;
+mod shutdown;
 
 use crate::{
     api::{RevisionName, ValidatedApp, testing::app},

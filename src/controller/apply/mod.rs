@@ -1,6 +1,7 @@
 //! Carries out what was planned, one write after the other; the first that fails ends the pass.
 
 mod children;
+mod upkeep;
 
 use std::collections::BTreeMap;
 
@@ -10,9 +11,8 @@ use k8s_openapi::{
         apps::v1::{ControllerRevision, Deployment},
         batch::v1::Job,
         core::v1::{ConfigMap, Service},
-        policy::v1::PodDisruptionBudget,
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use serde_json::{Map, Value, json};
 
@@ -20,14 +20,14 @@ use super::{
     cache::AppKey,
     drift::{Persisting, Which, marked},
     errors::{CallError, Verdict},
-    observe::{is_migration, service_selector},
+    observe::{is_migration, restart, service_selector},
     snapshot::Snapshot,
     writer::{Child, Writer},
 };
 use crate::{
     api::{Outcome, RevisionName, ValidatedApp, labels, names},
     build::{self, Revision, Settings},
-    plan::{Event, EventKind, Facts, Fault, SecretPosted, Selector, Upkeep, Write},
+    plan::{Event, EventKind, Facts, Fault, SecretPosted, Write},
 };
 
 /// Why a pass ended early.
@@ -73,6 +73,8 @@ pub struct Applier<'a> {
     pub snapshot: &'a Snapshot,
     /// Stored revisions.
     pub stored: &'a BTreeMap<RevisionName, Revision>,
+    /// When restarts were asked for, by revision, as the status has it.
+    pub restarts: &'a BTreeMap<String, Time>,
     /// Facts about the cluster.
     pub settings: &'a Settings,
 }
@@ -134,12 +136,16 @@ impl Applier<'_> {
                 self.settle(self.writer.delete::<Service>(self.key, &name, uid, version).await)
             }
             Write::CreateDeployment { revision, replicas } => {
+                let restarted = restart(self.asked(revision), None);
                 let revision = self.revision(revision)?;
-                self.create(&build::deployment(self.app, revision, *replicas, None)).await
+                self.create(&build::deployment(self.app, revision, *replicas, restarted.as_deref())).await
             }
-            Write::ApplyDeployment { revision, replicas, restarted, version } => {
+            Write::ApplyDeployment { revision, replicas, version } => {
+                let asked = self.asked(revision);
                 let revision = self.revision(revision)?;
-                let restarted = restarted.map(|at| at.to_string());
+                let name = names::deployment(&self.app.name, &revision.name);
+                let seen = self.snapshot.find(&self.snapshot.deployments, &name);
+                let restarted = restart(asked, seen.map(|seen| &**seen));
                 let desired = build::deployment(self.app, revision, *replicas, restarted.as_deref());
                 self.apply(&desired, version, applied).await
             }
@@ -173,42 +179,6 @@ impl Applier<'_> {
             Err(error) if error.verdict() == Verdict::Exists => Ok(false),
             Err(error) => Err(error.into()),
         }
-    }
-
-    async fn upkeep(&self, child: &Upkeep, applied: &mut Applied) -> Result<(), Halt> {
-        let snapshot = self.snapshot;
-        match child {
-            Upkeep::ServiceAccount => {
-                self.ensure(&snapshot.service_accounts, &build::service_account(self.app), applied).await
-            }
-            Upkeep::HeadlessService => {
-                self.ensure(&snapshot.services, &marked(build::headless_service(self.app)), applied).await
-            }
-            Upkeep::PodDisruptionBudget => {
-                let selected = self.selected();
-                match build::pod_disruption_budget(self.app, &service_selector(&selected)) {
-                    Some(budget) => self.ensure(&snapshot.budgets, &budget, applied).await,
-                    None => Ok(()),
-                }
-            }
-            Upkeep::NoPodDisruptionBudget => {
-                let name = names::pod_disruption_budget(&self.app.name);
-                let Some(budget) = snapshot.find(&snapshot.budgets, &name) else { return Ok(()) };
-                self.delete::<PodDisruptionBudget>(&budget.metadata).await
-            }
-            Upkeep::Defaults(revision) => {
-                let map = build::defaults_config_map(self.app, self.revision(revision)?);
-                self.ensure(&snapshot.config_maps, &map, applied).await
-            }
-        }
-    }
-
-    /// What the active Service selects at present.
-    fn selected(&self) -> Selector {
-        let service = self.snapshot.active_service();
-        let selector = service.and_then(|service| service.spec.as_ref()?.selector.as_ref());
-        let revision = selector.and_then(|selector| selector.get(labels::REVISION));
-        revision.map_or(Selector::Wide, |revision| Selector::Only(revision.clone()))
     }
 
     async fn create_revision(&self, name: &str, applied: &mut Applied) -> Result<(), Halt> {
@@ -303,7 +273,7 @@ impl Applier<'_> {
         self.create(&job).await
     }
 
-    /// The defaults go first: while the revision is there, it is known that both are to go.
+    /// What was made for it alone goes first: while the revision is there, it is known that all of it is to go.
     async fn delete_revision(&self, name: &str, uid: &str, version: &str) -> Result<(), Halt> {
         let name = parse(name)?;
         let defaults = names::defaults_config_map(&self.app.name, &name);
@@ -311,6 +281,12 @@ impl Applier<'_> {
             && !self.snapshot.leaving(&map.metadata)
         {
             self.delete::<ConfigMap>(&map.metadata).await?;
+        }
+        let nodes = names::headless_service(&self.app.name, Some(&name));
+        if let Some(service) = self.snapshot.find(&self.snapshot.services, &nodes)
+            && !self.snapshot.leaving(&service.metadata)
+        {
+            self.delete::<Service>(&service.metadata).await?;
         }
         let name = names::controller_revision(&self.app.name, &name);
         self.settle(self.writer.delete::<ControllerRevision>(self.key, &name, uid, version).await)
@@ -328,6 +304,11 @@ impl Applier<'_> {
             tracing::debug!(app = %self.key, %error, "a deletion did not take place");
         }
         Ok(result?)
+    }
+
+    /// When a restart of a revision's pods was last asked for.
+    fn asked(&self, revision: &str) -> Option<Timestamp> {
+        self.restarts.get(revision).map(|time| time.0)
     }
 
     fn revision(&self, name: &str) -> Result<&Revision, Halt> {

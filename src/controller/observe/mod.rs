@@ -3,6 +3,7 @@
 mod jobs;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,10 +23,9 @@ use super::{
 };
 use crate::{
     api::{Outcome, RevisionName, ValidatedApp, labels, names},
-    build::{self, Revision},
+    build::{self, Revision, Settings},
     plan::{
-        DeploymentObs, PodsObs, PreviewObs, Rev, RevisionObs, SECRET_REGENERATED, Selector, ServiceObs,
-        Upkeep, World,
+        DeploymentObs, PodsObs, PreviewObs, Rev, RevisionObs, SECRET_REGENERATED, Selector, ServiceObs, World,
     },
 };
 
@@ -92,6 +92,7 @@ pub fn compare(
     snapshot: &Snapshot,
     app: &ValidatedApp,
     stored: &BTreeMap<RevisionName, Revision>,
+    settings: &Settings,
     drifts: &mut Drifts,
 ) {
     if let (Some(service), Some(seen)) = (&mut world.service, snapshot.active_service()) {
@@ -110,7 +111,7 @@ pub fn compare(
         let desired = build::deployment(app, revision, deployment.replicas, restarted.as_deref());
         deployment.drifted = drifts.differs(&desired, seen);
     }
-    world.upkeep = upkeep(world, snapshot, app, stored, drifts);
+    world.upkeep = upkeep::upkeep(world, snapshot, app, stored, settings, drifts);
 }
 
 /// When a restart was last asked for through the operator; part of every later apply.
@@ -119,52 +120,21 @@ pub fn restarted_at(deployment: &Deployment) -> Option<String> {
     template.annotations.as_ref()?.get(labels::RESTARTED_AT).cloned()
 }
 
+/// When the pods of a Deployment are to be restarted: the later of what was `asked` and what its template says already.
+/// The latter stays as it is written, so that no other form of the same instant restarts anything.
+pub fn restart(asked: Option<Timestamp>, deployment: Option<&Deployment>) -> Option<String> {
+    let noted = deployment.and_then(restarted_at);
+    let Some(asked) = asked else { return noted };
+    let stands = |noted: &String| noted.parse::<Timestamp>().is_ok_and(|noted| noted >= asked);
+    Some(noted.filter(stands).unwrap_or_else(|| asked.to_string()))
+}
+
 /// The planner's word for a selector, as the builders want it. A revision's name that is none selects all.
 pub fn service_selector(selector: &Selector) -> build::ServiceSelector {
     match selector {
         Selector::Wide => build::ServiceSelector::Wide,
         Selector::Only(rev) => rev.parse().map_or(build::ServiceSelector::Wide, build::ServiceSelector::Only),
     }
-}
-
-fn upkeep(
-    world: &World,
-    snapshot: &Snapshot,
-    app: &ValidatedApp,
-    stored: &BTreeMap<RevisionName, Revision>,
-    drifts: &mut Drifts,
-) -> BTreeSet<Upkeep> {
-    let mut upkeep = BTreeSet::new();
-    // One of the same name that the spec names is the user's.
-    let users_own =
-        app.spec.service_account_name.as_deref() == Some(names::service_account(&app.name).as_str());
-    if !users_own && drifts.wanting(snapshot, &snapshot.service_accounts, &build::service_account(app)) {
-        upkeep.insert(Upkeep::ServiceAccount);
-    }
-    if drifts.wanting(snapshot, &snapshot.services, &marked(build::headless_service(app))) {
-        upkeep.insert(Upkeep::HeadlessService);
-    }
-    // It selects what the active Service selects, and so comes after it.
-    let selected = world.service.as_ref().map(|service| service_selector(&service.selector));
-    match selected.map(|selector| build::pod_disruption_budget(app, &selector)) {
-        Some(Some(budget)) if drifts.wanting(snapshot, &snapshot.budgets, &budget) => {
-            upkeep.insert(Upkeep::PodDisruptionBudget);
-        }
-        Some(None) => {
-            let name = names::pod_disruption_budget(&app.name);
-            let there = snapshot.find(&snapshot.budgets, &name);
-            if there.is_some_and(|budget| !snapshot.leaving(&budget.metadata)) {
-                upkeep.insert(Upkeep::NoPodDisruptionBudget);
-            }
-        }
-        _ => {}
-    }
-    for (name, revision) in stored {
-        if drifts.wanting(snapshot, &snapshot.config_maps, &build::defaults_config_map(app, revision)) {
-            upkeep.insert(Upkeep::Defaults(name.to_string()));
-        }
-    }
-    upkeep
 }
 
 fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> BTreeMap<Rev, RevisionObs> {
@@ -213,9 +183,9 @@ fn deployments(snapshot: &Snapshot) -> BTreeMap<Rev, DeploymentObs> {
             observed: seen >= meta.generation.unwrap_or_default(),
             pods: count(status.and_then(|status| status.replicas)),
             available: count(status.and_then(|status| status.available_replicas)),
-            restarted_at: restarted_at(object).and_then(|at| at.parse().ok()),
             terminating: snapshot.leaving(meta),
             drifted: false,
+            restarted_at: restarted_at(object).and_then(|text| text.parse().ok()),
         };
         deployments.insert(name.to_string(), observed);
     }

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     api::{LogTail, testing::raw},
     build::{Settings, active_service, controller_revision, deployment, render},
-    plan::{JobFailure, JobState},
+    plan::{JobFailure, JobState, Upkeep},
 };
 
 const REV: &str = "0123456789";
@@ -47,6 +47,7 @@ fn shop() -> Snapshot {
         jobs: Vec::new(),
         config_maps: Vec::new(),
         service_accounts: Vec::new(),
+        role_bindings: Vec::new(),
         budgets: Vec::new(),
         going: BTreeSet::new(),
         since: None,
@@ -288,10 +289,10 @@ fn what_is_missing_or_differs_is_upkeep() {
     let valid = ValidatedApp::try_from(&*shop.app).unwrap();
     let (stored, _) = shop.stored();
     let mut world = observe(&shop, &stored).world;
-    compare(&mut world, &shop, &valid, &stored, &mut Drifts::default());
+    compare(&mut world, &shop, &valid, &stored, &Settings::default(), &mut Drifts::default());
     let wanted = [
         Upkeep::ServiceAccount,
-        Upkeep::HeadlessService,
+        Upkeep::HeadlessService(None),
         Upkeep::PodDisruptionBudget,
         Upkeep::Defaults(REV.to_owned()),
     ];
@@ -301,13 +302,122 @@ fn what_is_missing_or_differs_is_upkeep() {
 }
 
 #[test]
+fn a_binding_is_wanted_by_revisions_whose_nodes_ask_the_api_server() {
+    let mut shop = shop();
+    let revisions = BTreeSet::from([REV.to_owned()]);
+    let settings = Settings::default();
+    let (app, stored) = stored_as(&mut shop, "{image: shop:1, clustering: {mode: KubernetesAPI}}");
+    let binds = |upkeep: BTreeSet<Upkeep>| {
+        let of_peers = |child: &Upkeep| matches!(child, Upkeep::PeersBinding(_) | Upkeep::NoPeersBinding(_));
+        upkeep.into_iter().filter(of_peers).collect::<Vec<_>>()
+    };
+    assert_eq!(binds(upkeep_of(&shop, &app, &stored)), [Upkeep::PeersBinding(revisions.clone())]);
+    let binding = build::peers_binding(&app, stored.values(), &settings).unwrap();
+    shop.role_bindings = vec![Arc::new(binding.clone())];
+    // whether it is wanted is for the planner to say
+    assert_eq!(binds(upkeep_of(&shop, &app, &stored)), [Upkeep::NoPeersBinding(revisions.clone())]);
+    let mut stray = binding;
+    let twice = stray.subjects.iter().flatten().chain(stray.subjects.iter().flatten()).cloned().collect();
+    stray.subjects = Some(twice);
+    shop.role_bindings = vec![Arc::new(stray)];
+    let both = [Upkeep::PeersBinding(revisions.clone()), Upkeep::NoPeersBinding(revisions)];
+    assert_eq!(binds(upkeep_of(&shop, &app, &stored)), both);
+    let (app, stored) = stored_as(&mut shop, "{image: shop:2}");
+    assert_eq!(binds(upkeep_of(&shop, &app, &stored)), [Upkeep::NoPeersBinding(BTreeSet::new())]);
+}
+
+#[test]
+fn the_later_restart_counts_and_is_written_as_it_was() {
+    let mut shop = shop();
+    let mut pods = (*shop.deployments[0]).clone();
+    assert_eq!(see(&shop).world.deployments[REV].restarted_at, None);
+    assert_eq!(restart(None, Some(&pods)), None);
+    let annotate = |pods: &mut Deployment, text: &str| {
+        let metadata = pods.spec.as_mut().unwrap().template.metadata.get_or_insert_default();
+        metadata.annotations.get_or_insert_default().insert(labels::RESTARTED_AT.to_owned(), text.to_owned());
+    };
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let noted = "2026-01-01T12:00:00.000Z";
+    annotate(&mut pods, noted);
+    for (asked, expected) in [
+        (None, noted),
+        (Some(at("2026-01-01T11:00:00Z")), noted),
+        (Some(at("2026-01-01T12:00:00Z")), noted),
+        (Some(at("2026-01-01T12:00:01Z")), "2026-01-01T12:00:01Z"),
+    ] {
+        assert_eq!(restart(asked, Some(&pods)).as_deref(), Some(expected), "{asked:?}");
+    }
+    assert_eq!(restart(Some(at(noted)), None).as_deref(), Some("2026-01-01T12:00:00Z"));
+    shop.deployments = vec![Arc::new(pods.clone())];
+    assert_eq!(see(&shop).world.deployments[REV].restarted_at, Some(at(noted)));
+    annotate(&mut pods, "yesterday");
+    assert_eq!(restart(Some(at(noted)), Some(&pods)).as_deref(), Some("2026-01-01T12:00:00Z"));
+    shop.deployments = vec![Arc::new(pods)];
+    assert_eq!(see(&shop).world.deployments[REV].restarted_at, None);
+}
+
+/// The app with more in its spec, and its first revision, stored.
+fn stored_as(shop: &mut Snapshot, spec: &str) -> (ValidatedApp, BTreeMap<RevisionName, Revision>) {
+    let app = raw(spec);
+    let valid = ValidatedApp::try_from(&app).unwrap();
+    let revision = render(&valid, &REV.parse().unwrap(), &Settings::default());
+    shop.app = Arc::new(app);
+    shop.revisions = vec![Arc::new(controller_revision(&valid, &revision, 1))];
+    (valid, [(revision.name.clone(), revision)].into())
+}
+
+fn upkeep_of(
+    shop: &Snapshot,
+    app: &ValidatedApp,
+    stored: &BTreeMap<RevisionName, Revision>,
+) -> BTreeSet<Upkeep> {
+    let mut world = observe(shop, stored).world;
+    compare(&mut world, shop, app, stored, &Settings::default(), &mut Drifts::default());
+    world.upkeep
+}
+
+#[test]
+fn an_isolated_revision_has_its_headless_service_and_the_shared_one_goes() {
+    let mut shop = shop();
+    let own = Upkeep::NewHeadlessService(REV.to_owned());
+    let common = Upkeep::HeadlessService(None);
+    let (app, stored) = stored_as(&mut shop, "{image: shop:1, clustering: {isolation: PerRevision}}");
+    let upkeep = upkeep_of(&shop, &app, &stored);
+    assert!(upkeep.contains(&own) && !upkeep.contains(&common), "{upkeep:?}");
+    shop.services.push(Arc::new(marked(build::headless_service(&app, stored.values().next()))));
+    let differs = Upkeep::HeadlessService(Some(REV.to_owned()));
+    let upkeep = upkeep_of(&shop, &app, &stored);
+    assert!(!upkeep.contains(&own) && !upkeep.contains(&differs), "nothing is written at rest: {upkeep:?}");
+    let spec = "{image: shop:1, clustering: {isolation: PerRevision}, extraPorts: [{name: a, port: 1, expose: Peers}]}";
+    let (changed, _) = stored_as(&mut shop, spec);
+    let upkeep = upkeep_of(&shop, &changed, &stored);
+    assert!(upkeep.contains(&differs) && !upkeep.contains(&own), "{upkeep:?}");
+    let (app, stored) = stored_as(&mut shop, "{image: shop:1, clustering: {isolation: PerRevision}}");
+
+    // One of the time when revisions shared a cluster.
+    shop.services.push(Arc::new(marked(build::headless_service(&app, None))));
+    assert!(upkeep_of(&shop, &app, &stored).contains(&Upkeep::NoHeadlessService));
+    let mut lost = (*shop.deployments[0]).clone();
+    lost.metadata.name = Some("shop-fedcba9876".to_owned());
+    shop.deployments.push(Arc::new(lost));
+    assert!(
+        !upkeep_of(&shop, &app, &stored).contains(&Upkeep::NoHeadlessService),
+        "a revision that was deleted by hand may share it"
+    );
+    shop.deployments.pop();
+    let (_, sharing) = stored_as(&mut shop, "{image: shop:2}");
+    let upkeep = upkeep_of(&shop, &app, &sharing);
+    assert!(!upkeep.contains(&Upkeep::NoHeadlessService) && !upkeep.contains(&own), "{upkeep:?}");
+}
+
+#[test]
 fn a_restart_by_kubectl_is_no_drift_and_another_image_is() {
     let mut shop = shop();
     let valid = ValidatedApp::try_from(&*shop.app).unwrap();
     let (stored, _) = shop.stored();
     let drifted = |shop: &Snapshot| {
         let mut world = observe(shop, &stored).world;
-        compare(&mut world, shop, &valid, &stored, &mut Drifts::default());
+        compare(&mut world, shop, &valid, &stored, &Settings::default(), &mut Drifts::default());
         world.deployments[REV].drifted
     };
     let mut pods = (*shop.deployments[0]).clone();

@@ -4,4 +4,6 @@ mod model;
 mod rules;
 mod scene;
 mod simulate;
+mod strategies;
+mod upkeep;
 mod walk;

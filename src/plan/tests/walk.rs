@@ -442,6 +442,105 @@ mod full {
     }
 
     #[test]
+    fn full_blue_green() {
+        let config = Config { strategy: StrategyKind::BlueGreen, ..FULL };
+        walk("full: blue-green", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_blue_green_commands() {
+        let config = Config {
+            strategy: StrategyKind::BlueGreen,
+            steps: Steps::Person,
+            preview: Some(1),
+            verbs: &[Verb::Promote, Verb::Abort, Verb::Retry, Verb::PromoteFull],
+            commands: 2,
+            edits: 1,
+            ..FULL
+        };
+        walk("full: blue-green, commands", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_blue_green_bake() {
+        let config = Config {
+            strategy: StrategyKind::BlueGreen,
+            bake: true,
+            batches: true,
+            verbs: &[Verb::Abort, Verb::Rollback],
+            commands: 1,
+            migrations: false,
+            edits: 2,
+            kills: 0,
+            ..FULL
+        };
+        walk("full: blue-green, bake", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_blue_green_broken() {
+        let config = Config { strategy: StrategyKind::BlueGreen, breaks: 1, pod_failures: 0, ..FULL };
+        walk("full: blue-green, broken stable", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_canary() {
+        let config = Config { strategy: StrategyKind::Canary, steps: Steps::UpAndDown, ..FULL };
+        walk("full: canary", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_canary_commands() {
+        let config = Config {
+            strategy: StrategyKind::Canary,
+            steps: Steps::ThirdThenPerson,
+            verbs: &[Verb::Promote, Verb::Abort, Verb::Retry, Verb::PromoteFull],
+            commands: 2,
+            edits: 1,
+            ..FULL
+        };
+        walk("full: canary, commands", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_canary_broken() {
+        let config = Config {
+            strategy: StrategyKind::Canary,
+            steps: Steps::UpAndDown,
+            breaks: 1,
+            pod_failures: 0,
+            ..FULL
+        };
+        walk("full: canary, broken stable", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_another_strategy() {
+        for (strategy, other) in [
+            (StrategyKind::Rolling, StrategyKind::BlueGreen),
+            (StrategyKind::BlueGreen, StrategyKind::Canary),
+        ] {
+            let config = Config {
+                strategy,
+                other_strategy: Some(other),
+                kills: 0,
+                edits: 3,
+                migrations: false,
+                ..FULL
+            };
+            walk(&format!("full: {strategy:?}, then {other:?}"), config, true).unwrap();
+        }
+    }
+
+    #[test]
+    fn full_lost_status() {
+        for strategy in [StrategyKind::Rolling, StrategyKind::BlueGreen] {
+            let config = Config { strategy, losses: 1, pod_failures: 0, ..FULL };
+            walk("full: lost status", config, true).unwrap();
+        }
+    }
+
+    #[test]
     fn full_recreate() {
         let config = Config { strategy: StrategyKind::Recreate, surge: 0, unavailable: 1, ..FULL };
         walk("full: recreate", config, true).unwrap();

@@ -1,0 +1,114 @@
+//! Children that are missing or differ and whose repair can harm nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Drifts, Snapshot, marked, service_selector};
+use crate::{
+    api::{RevisionName, ValidatedApp, names},
+    build::{self, Revision, Settings},
+    plan::{Rev, Upkeep, World},
+};
+
+/// What an apply would make or put right, or what is there and not wanted any more.
+pub(super) fn upkeep(
+    world: &World,
+    snapshot: &Snapshot,
+    app: &ValidatedApp,
+    stored: &BTreeMap<RevisionName, Revision>,
+    settings: &Settings,
+    drifts: &mut Drifts,
+) -> BTreeSet<Upkeep> {
+    let mut upkeep = BTreeSet::new();
+    // One of the same name that the spec names is the user's.
+    let users_own =
+        app.spec.service_account_name.as_deref() == Some(names::service_account(&app.name).as_str());
+    if !users_own && drifts.wanting(snapshot, &snapshot.service_accounts, &build::service_account(app)) {
+        upkeep.insert(Upkeep::ServiceAccount);
+    }
+    upkeep.extend(headless_services(world, snapshot, app, stored, drifts));
+    upkeep.extend(peers_binding(snapshot, app, stored, settings, drifts));
+    // It selects what the active Service selects, and so comes after it.
+    let selected = world.service.as_ref().map(|service| service_selector(&service.selector));
+    match selected.map(|selector| build::pod_disruption_budget(app, &selector)) {
+        Some(Some(budget)) if drifts.wanting(snapshot, &snapshot.budgets, &budget) => {
+            upkeep.insert(Upkeep::PodDisruptionBudget);
+        }
+        Some(None) => {
+            let name = names::pod_disruption_budget(&app.name);
+            let there = snapshot.find(&snapshot.budgets, &name);
+            if there.is_some_and(|budget| !snapshot.leaving(&budget.metadata)) {
+                upkeep.insert(Upkeep::NoPodDisruptionBudget);
+            }
+        }
+        _ => {}
+    }
+    for (name, revision) in stored {
+        if drifts.wanting(snapshot, &snapshot.config_maps, &build::defaults_config_map(app, revision)) {
+            upkeep.insert(Upkeep::Defaults(name.to_string()));
+        }
+    }
+    upkeep
+}
+
+/// One for all revisions that share a cluster, as long as one is stored, and one for each that is isolated. The latter
+/// goes with its revision.
+fn headless_services(
+    world: &World,
+    snapshot: &Snapshot,
+    app: &ValidatedApp,
+    stored: &BTreeMap<RevisionName, Revision>,
+    drifts: &mut Drifts,
+) -> BTreeSet<Upkeep> {
+    let mut upkeep = BTreeSet::new();
+    let mut wanting = |isolated: Option<&Revision>| {
+        let service = marked(build::headless_service(app, isolated));
+        drifts.wanting(snapshot, &snapshot.services, &service)
+    };
+    if stored.values().any(|revision| revision.isolated().is_none()) {
+        if wanting(None) {
+            upkeep.insert(Upkeep::HeadlessService(None));
+        }
+    } else {
+        // A revision that was deleted by hand and still has pods may be one that shares.
+        let known = |revision: &String| stored.keys().any(|name| name.as_str() == revision);
+        let all_known = !stored.is_empty() && world.populated().into_iter().all(known);
+        let there = snapshot.find(&snapshot.services, &names::headless_service(&app.name, None));
+        if all_known && there.is_some_and(|service| !snapshot.leaving(&service.metadata)) {
+            upkeep.insert(Upkeep::NoHeadlessService);
+        }
+    }
+    for (name, revision) in stored {
+        if revision.isolated().is_none() || !wanting(Some(revision)) {
+            continue;
+        }
+        // One that differs is put right, whoever needs it, or it would differ for ever.
+        let there = snapshot.find(&snapshot.services, &names::headless_service(&app.name, Some(name)));
+        upkeep.insert(match there {
+            Some(_) => Upkeep::HeadlessService(Some(name.to_string())),
+            None => Upkeep::NewHeadlessService(name.to_string()),
+        });
+    }
+    upkeep
+}
+
+/// One for all revisions whose nodes ask the API server. The planner knows whether one of them has or is to have pods.
+fn peers_binding(
+    snapshot: &Snapshot,
+    app: &ValidatedApp,
+    stored: &BTreeMap<RevisionName, Revision>,
+    settings: &Settings,
+    drifts: &mut Drifts,
+) -> BTreeSet<Upkeep> {
+    let mut upkeep = BTreeSet::new();
+    let asking = || stored.iter().filter(|(_, revision)| revision.lists_peers());
+    let names: BTreeSet<Rev> = asking().map(|(name, _)| name.to_string()).collect();
+    let wanted = build::peers_binding(app, asking().map(|(_, revision)| revision), settings);
+    if wanted.is_some_and(|wanted| drifts.wanting(snapshot, &snapshot.role_bindings, &wanted)) {
+        upkeep.insert(Upkeep::PeersBinding(names.clone()));
+    }
+    let there = snapshot.find(&snapshot.role_bindings, &names::peers_binding(&app.name));
+    if there.is_some_and(|binding| !snapshot.leaving(&binding.metadata)) {
+        upkeep.insert(Upkeep::NoPeersBinding(names));
+    }
+    upkeep
+}

@@ -1,0 +1,388 @@
+//! Blue-green, canary and commands, situation by situation.
+
+use std::time::Duration;
+
+use super::scene::{Scene, at, sizes};
+use crate::api::{CanaryStep, CommandAnswer, OnFailure, Outcome, Pause, Phase, StrategyKind};
+use crate::plan::{PreviewObs, Selector, Write};
+
+fn only(revision: &str) -> Selector {
+    Selector::Only(revision.to_owned())
+}
+
+fn size(revision: &str, replicas: u32) -> (String, u32) {
+    (revision.to_owned(), replicas)
+}
+
+fn weight(percent: i32) -> CanaryStep {
+    CanaryStep { set_weight: Some(percent), ..CanaryStep::default() }
+}
+
+fn wait(seconds: Option<u32>) -> CanaryStep {
+    let duration = seconds.map(crate::api::Duration::from_secs);
+    CanaryStep { pause: Some(Pause { duration }), ..CanaryStep::default() }
+}
+
+/// `v2` is asked for, as blue-green with these steps.
+fn blue_green(steps: Vec<CanaryStep>) -> Scene {
+    rollout(StrategyKind::BlueGreen, steps)
+}
+
+fn rollout(strategy: StrategyKind, steps: Vec<CanaryStep>) -> Scene {
+    let mut scene = Scene::stable();
+    scene.goal.strategy = strategy;
+    scene.goal.steps = steps;
+    scene.goal.blue_green_bake = Duration::from_secs(600);
+    scene.goal.keep_old = Duration::from_secs(3600);
+    preview(&mut scene, None);
+    scene.ask("v2");
+    scene.store("v2", |_| {});
+    scene.settle();
+    scene
+}
+
+fn preview(scene: &mut Scene, revision: Option<&str>) {
+    scene.world.preview = Some(PreviewObs {
+        version: "2".to_owned(),
+        uid: "preview".to_owned(),
+        revision: revision.map(str::to_owned),
+        drifted: false,
+    });
+}
+
+/// The candidate's pods stand ready, and the preview shows them; they are not among the active endpoints.
+fn stands(scene: &mut Scene, revision: &str, pods: u32) {
+    scene.run(revision, pods, pods);
+    scene.world.endpoints.remove(revision);
+    scene.world.published.insert(revision.to_owned(), pods);
+    preview(scene, Some(revision));
+}
+
+fn switched(scene: &mut Scene, from: &str, to: &str, pods: u32) {
+    scene.points_to(only(to));
+    scene.world.endpoints.remove(from);
+    scene.world.endpoints.insert(to.to_owned(), pods);
+}
+
+fn selects(plan: &crate::plan::Plan) -> Option<Selector> {
+    plan.writes.iter().find_map(|write| match write {
+        Write::ApplyService { selector, .. } => Some(selector.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn blue_green_stands_beside_and_moves_all_requests_in_one_write() {
+    let mut scene = blue_green(vec![]);
+    let plan = scene.settle();
+    assert_eq!(sizes(&plan), [size("v2", 3)]);
+    assert_eq!(selects(&plan), None, "the Service stays where it is");
+    stands(&mut scene, "v2", 3);
+    let plan = scene.settle();
+    assert_eq!(selects(&plan), Some(only("v2")));
+    assert!(sizes(&plan).is_empty(), "the old pods stay: {:?}", plan.writes);
+    switched(&mut scene, "v1", "v2", 3);
+    let plan = scene.settle();
+    assert_eq!(scene.status.stable.as_deref(), Some("v2"));
+    assert!(sizes(&plan).is_empty(), "the old pods stay through the bake: {:?}", plan.writes);
+    assert_eq!(scene.status.phase, Some(Phase::Healthy), "{}", scene.status.message);
+    assert!(scene.status.message.contains("a failure returns to revision v1"), "{}", scene.status.message);
+    // After the bake they go, and are kept as a definition.
+    scene.later(601);
+    assert_eq!(sizes(&scene.settle()), [size("v1", 0)]);
+}
+
+#[test]
+fn blue_green_moves_only_when_every_pod_is_available() {
+    let mut scene = blue_green(vec![]);
+    stands(&mut scene, "v2", 3);
+    scene.world.deployments.get_mut("v2").unwrap().available = 2;
+    assert_eq!(selects(&scene.settle()), None);
+}
+
+#[test]
+fn a_wait_for_a_person_begins_when_the_preview_shows_ready_pods() {
+    let mut scene = blue_green(vec![wait(None)]);
+    scene.goal.preview_replicas = Some(1);
+    assert_eq!(sizes(&scene.settle()), [size("v2", 1)]);
+    scene.run("v2", 1, 1);
+    scene.world.endpoints.remove("v2");
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::RollingOut), "the preview does not show it yet");
+    stands(&mut scene, "v2", 1);
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Paused), "{}", scene.status.message);
+    assert!(scene.status.message.contains("promote v2/2/0"), "{}", scene.status.message);
+    scene.command("promote");
+    let plan = scene.settle();
+    assert_eq!(sizes(&plan), [size("v2", 3)], "all pods come before requests move");
+    assert_eq!(selects(&plan), None);
+}
+
+#[test]
+fn a_timed_wait_passes_by_itself_and_is_no_reason_for_a_deadline() {
+    let mut scene = blue_green(vec![wait(Some(5_000))]);
+    stands(&mut scene, "v2", 3);
+    let plan = scene.settle();
+    assert!(plan.wake.is_some());
+    scene.later(4_999);
+    assert_eq!(selects(&scene.settle()), None);
+    assert!(scene.status.candidate.as_ref().unwrap().verdict.is_none(), "{}", scene.status.message);
+    scene.later(1);
+    assert_eq!(selects(&scene.settle()), Some(only("v2")));
+}
+
+#[test]
+fn a_service_led_to_the_candidate_by_hand_is_led_back() {
+    let mut scene = blue_green(vec![wait(None)]);
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    scene.points_to(only("v2"));
+    assert_eq!(selects(&scene.settle()), Some(only("v1")));
+}
+
+#[test]
+fn an_abort_during_the_bake_returns_at_once() {
+    let mut scene = blue_green(vec![]);
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    switched(&mut scene, "v1", "v2", 3);
+    scene.settle();
+    scene.goal.command = Some(format!("abort v2/{}", scene.status.attempt));
+    let plan = scene.settle();
+    assert_eq!(scene.status.last_command.as_ref().unwrap().answer, CommandAnswer::Accepted);
+    assert_eq!(selects(&plan), Some(only("v1")));
+    assert_eq!(scene.status.stable.as_deref(), Some("v1"));
+    switched(&mut scene, "v2", "v1", 3);
+    assert_eq!(sizes(&scene.settle()), [size("v2", 0)]);
+    assert_eq!(scene.status.phase, Some(Phase::Aborted), "{}", scene.status.message);
+}
+
+#[test]
+fn a_rollback_moves_requests_once_the_earlier_pods_can_take_them() {
+    let mut scene = blue_green(vec![]);
+    scene.goal.blue_green_bake = Duration::ZERO;
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    switched(&mut scene, "v1", "v2", 3);
+    scene.settle();
+    scene.run("v1", 0, 0);
+    scene.settle();
+    scene.goal.command = Some(format!("rollback v2/{}", scene.status.attempt));
+    let plan = scene.settle();
+    assert_eq!((sizes(&plan), selects(&plan)), (vec![size("v1", 3)], None));
+    assert_eq!(scene.status.phase, Some(Phase::RollingBack), "{}", scene.status.message);
+    stands(&mut scene, "v1", 3);
+    preview(&mut scene, None);
+    assert_eq!(selects(&scene.settle()), Some(only("v1")));
+    switched(&mut scene, "v2", "v1", 3);
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::RolledBack), "{}", scene.status.message);
+    assert_eq!(scene.status.history[0].outcome, Outcome::RolledBack);
+    // It is not tried again by itself.
+    scene.run("v2", 0, 0);
+    scene.later(10_000);
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::RolledBack));
+}
+
+#[test]
+fn kept_pods_are_fresh_ones() {
+    let mut scene = blue_green(vec![]);
+    scene.goal.keep_old_replicas = 1;
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    switched(&mut scene, "v1", "v2", 3);
+    scene.settle();
+    scene.later(601);
+    assert_eq!(sizes(&scene.settle()), [size("v1", 0)]);
+    scene.run("v1", 0, 0);
+    scene.world.pods.get_mut("v1").unwrap().total = 2;
+    assert!(sizes(&scene.settle()).is_empty(), "its last pods still go");
+    scene.world.pods.get_mut("v1").unwrap().total = 0;
+    assert_eq!(sizes(&scene.settle()), [size("v1", 1)]);
+    scene.run("v1", 1, 1);
+    scene.world.endpoints.remove("v1");
+    assert!(sizes(&scene.settle()).is_empty());
+    assert_eq!(selects(&scene.settle()), None, "kept pods get no requests");
+    scene.later(3600);
+    assert_eq!(sizes(&scene.settle()), [size("v1", 0)]);
+}
+
+#[test]
+fn old_pods_stop_in_batches_with_time_between() {
+    let mut scene = blue_green(vec![]);
+    scene.goal.blue_green_bake = Duration::ZERO;
+    scene.goal.drain_batch = Some(2);
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    switched(&mut scene, "v1", "v2", 3);
+    scene.settle();
+    let plan = scene.settle();
+    assert!(sizes(&plan).is_empty() || sizes(&plan) == [size("v1", 1)], "{:?}", plan.writes);
+    scene.run("v1", 1, 1);
+    scene.world.endpoints.remove("v1");
+    let plan = scene.settle();
+    assert!(sizes(&plan).is_empty(), "too soon: {:?}", plan.writes);
+    assert!(plan.wake.is_some_and(|wake| wake <= at(30)), "{:?}", plan.wake);
+    scene.later(30);
+    assert_eq!(sizes(&scene.settle()), [size("v1", 0)]);
+}
+
+#[test]
+fn a_third_release_stands_beside_v1_not_beside_a_second_that_never_served() {
+    let mut scene = blue_green(vec![wait(None)]);
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    scene.ask("v3");
+    scene.store("v3", |_| {});
+    let plan = scene.settle();
+    assert_eq!(selects(&plan), None);
+    assert!(
+        sizes(&plan).contains(&size("v2", 0)) && sizes(&plan).contains(&size("v3", 3)),
+        "{:?}",
+        plan.writes
+    );
+    assert_eq!(scene.status.stable.as_deref(), Some("v1"));
+}
+
+#[test]
+fn replicas_follow_on_both_sides() {
+    let mut scene = blue_green(vec![wait(None)]);
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    scene.goal.replicas = 5;
+    assert_eq!(sizes(&scene.settle()), [size("v1", 5), size("v2", 5)].into_iter().rev().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_canary_keeps_its_weight_through_a_wait() {
+    let mut scene = rollout(StrategyKind::Canary, vec![weight(33), wait(None), weight(66), wait(Some(60))]);
+    scene.world.preview = None;
+    assert_eq!(sizes(&scene.settle()), [size("v2", 1)]);
+    scene.run("v2", 1, 1);
+    scene.points_to(Selector::Wide);
+    assert_eq!(sizes(&scene.settle()), [size("v1", 2)]);
+    scene.run("v1", 2, 2);
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Paused), "{}", scene.status.message);
+    assert!(scene.status.message.contains("at 33 %"), "{}", scene.status.message);
+    scene.command("promote");
+    assert_eq!(sizes(&scene.settle()), [size("v2", 2)]);
+}
+
+#[test]
+fn one_pod_without_surge_rolls_as_rolling_would_and_says_so() {
+    let mut scene = Scene::stable();
+    scene.goal.replicas = 1;
+    scene.run("v1", 1, 1);
+    scene.settle();
+    scene.goal.strategy = StrategyKind::Canary;
+    scene.goal.steps = vec![weight(10), wait(None)];
+    scene.goal.surge = 0;
+    scene.goal.unavailable = 1;
+    scene.ask("v2");
+    scene.store("v2", |_| {});
+    scene.settle();
+    assert_eq!(scene.condition("WeightsUnattainable"), Some("True"), "{}", scene.status.message);
+    assert_eq!(scene.status.candidate.as_ref().unwrap().step, 2);
+}
+
+#[test]
+fn with_nothing_stable_there_are_no_steps() {
+    let mut scene = Scene::new();
+    scene.goal.strategy = StrategyKind::Canary;
+    scene.goal.steps = vec![weight(10), wait(None)];
+    scene.store("v1", |_| {});
+    scene.settle();
+    let candidate = scene.status.candidate.as_ref().unwrap();
+    assert_eq!((candidate.strategy, candidate.steps.len()), (StrategyKind::Rolling, 0));
+}
+
+#[test]
+fn steps_are_frozen_for_an_attempt() {
+    let mut scene = rollout(StrategyKind::Canary, vec![weight(33), wait(None)]);
+    scene.goal.steps = vec![weight(90)];
+    scene.goal.strategy = StrategyKind::BlueGreen;
+    scene.settle();
+    let candidate = scene.status.candidate.as_ref().unwrap();
+    assert_eq!((candidate.strategy, candidate.steps.len()), (StrategyKind::Canary, 2));
+}
+
+#[test]
+fn a_failure_that_waits_for_a_person_moves_nothing() {
+    let mut scene = Scene::rolling();
+    scene.goal.on_failure = OnFailure::Pause;
+    scene.points_to(Selector::Wide);
+    scene.run("v2", 1, 0);
+    scene.settle();
+    scene.later(601);
+    scene.settle();
+    let plan = scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Failed), "{}", scene.status.message);
+    assert!(sizes(&plan).is_empty(), "{:?}", plan.writes);
+    assert!(scene.status.message.contains("abort v2/2"), "{}", scene.status.message);
+    scene.command("abort");
+    assert_eq!(sizes(&scene.settle()), [size("v2", 0)]);
+}
+
+#[test]
+fn a_paused_rollout_neither_moves_nor_runs_into_its_deadline() {
+    let mut scene = Scene::rolling();
+    scene.points_to(Selector::Wide);
+    scene.run("v2", 1, 1);
+    scene.goal.command = Some(format!("pause v2/{}/1", scene.status.attempt));
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Paused), "{}", scene.status.message);
+    scene.later(10_000);
+    scene.settle();
+    assert!(scene.status.candidate.as_ref().unwrap().verdict.is_none());
+    scene.goal.command = Some(format!("resume v2/{}/2", scene.status.attempt));
+    assert!(!sizes(&scene.settle()).is_empty());
+}
+
+#[test]
+fn abort_wins_over_promote_full_and_pause() {
+    let mut scene = rollout(StrategyKind::Canary, vec![weight(33), wait(None)]);
+    scene.command("promote-full");
+    scene.settle();
+    assert_eq!(scene.status.candidate.as_ref().unwrap().step, 2);
+    scene.command("abort");
+    scene.settle();
+    let verdict = scene.status.candidate.as_ref().unwrap().verdict.clone().unwrap();
+    assert_eq!(verdict.outcome, Outcome::Aborted);
+}
+
+#[test]
+fn a_restart_is_written_once() {
+    let mut scene = Scene::stable();
+    scene.goal.command = Some("restart v1/1/1".to_owned());
+    assert_eq!(sizes(&scene.settle()), [size("v1", 3)]);
+    let at = scene.status.restarts["v1"].0;
+    scene.world.deployments.get_mut("v1").unwrap().restarted_at = Some(at);
+    assert!(sizes(&scene.settle()).is_empty());
+}
+
+#[test]
+fn a_lost_status_is_taken_over_from_the_revisions() {
+    let mut scene = Scene::stable();
+    scene.store("v0", |revision| {
+        revision.attempt = 1;
+        revision.promotion = 1;
+    });
+    scene.store("v1", |revision| {
+        revision.attempt = 2;
+        revision.promotion = 2;
+    });
+    scene.store("v2", |revision| {
+        revision.attempt = 3;
+        revision.outcome = Some(Outcome::Failed);
+    });
+    scene.ask("v2");
+    scene.status = crate::api::PhoenixAppStatus::default();
+    scene.settle();
+    let status = &scene.status;
+    assert_eq!((status.stable.as_deref(), status.previous.as_deref()), (Some("v1"), Some("v0")));
+    assert_eq!((status.attempt, status.promotion), (3, 2));
+    assert_eq!(status.phase, Some(Phase::Failed), "{}", status.message);
+}
