@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use k8s_openapi::{NamespaceResourceScope, api::apps::v1::ReplicaSet};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{apps::v1::ReplicaSet, rbac::v1::RoleBinding},
+};
 use kube::{
     Api, Resource, ResourceExt as _,
     api::ListParams,
@@ -45,9 +48,7 @@ async fn all(cluster: &Cluster, app: PhoenixApp) -> Result<Snapshot> {
     let (config_maps, service_accounts, budgets) =
         tokio::try_join!(list(cluster, &of_app), list(cluster, &of_app), list(cluster, &of_app))?;
     pods.extend(migration_pods);
-    let now = Timestamp::now();
     Ok(Snapshot {
-        app: Arc::new(app),
         revisions,
         deployments,
         replica_sets,
@@ -58,10 +59,40 @@ async fn all(cluster: &Cluster, app: PhoenixApp) -> Result<Snapshot> {
         config_maps,
         service_accounts,
         budgets,
+        role_bindings: role_bindings(cluster, &of_app).await?,
+        ..nothing(app)
+    })
+}
+
+/// An app without any child.
+pub fn nothing(app: PhoenixApp) -> Snapshot {
+    let now = Timestamp::now();
+    Snapshot {
+        app: Arc::new(app),
+        revisions: Vec::new(),
+        deployments: Vec::new(),
+        replica_sets: Vec::new(),
+        pods: Vec::new(),
+        services: Vec::new(),
+        slices: Vec::new(),
+        jobs: Vec::new(),
+        config_maps: Vec::new(),
+        service_accounts: Vec::new(),
+        role_bindings: Vec::new(),
+        budgets: Vec::new(),
         going: BTreeSet::new(),
         since: Some(now),
         now,
-    })
+    }
+}
+
+/// The role `view` does not show them, and little depends on them.
+async fn role_bindings(cluster: &Cluster, selector: &str) -> Result<Vec<Arc<RoleBinding>>> {
+    let api: Api<RoleBinding> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    match api.list(&ListParams::default().labels(selector)).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Vec::new()),
+        list => shared(cluster, list),
+    }
 }
 
 async fn list<K>(cluster: &Cluster, selector: &str) -> Result<Vec<Arc<K>>>

@@ -10,14 +10,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
     exit::Exit,
-    gather::gather,
+    gather::{gather, nothing},
     output::Format,
     place::{Cluster, Place},
     preview::{NewRevision, Preview, Step, preview},
@@ -27,8 +26,8 @@ use crate::{
     api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp},
     build::{self, Revision, Settings},
     cli::admission,
-    controller::{drift::Drifts, goal, observe},
-    plan::{Upkeep, World},
+    controller::{drift::Drifts, goal, observe, snapshot::Snapshot},
+    plan::World,
 };
 
 /// Show what applying a file would do: the objects that change, and the sequence of steps.
@@ -99,9 +98,9 @@ impl Plan {
             bail!("{first}");
         }
         let mut world = observe::observe(&snapshot, &stored).world;
-        observe::compare(&mut world, &snapshot, &app, &stored, &mut Drifts::new(BTreeMap::new()));
+        compare_with(&mut world, &snapshot, &app, &stored);
         let fields = differences(&there, &edited)?;
-        outlook(&app, &stored, there.status.unwrap_or_default(), world, fields, snapshot.now)
+        outlook(&app, &stored, there.status.unwrap_or_default(), world, &snapshot, fields)
     }
 
     /// What the API server would make of the file.
@@ -141,9 +140,29 @@ fn offline(object: Value) -> Result<Outlook> {
 }
 
 fn from_nothing(app: &ValidatedApp) -> Result<Outlook> {
-    let upkeep = BTreeSet::from([Upkeep::ServiceAccount, Upkeep::HeadlessService]);
-    let world = World { upkeep, ..World::default() };
-    outlook(app, &BTreeMap::new(), PhoenixAppStatus::default(), world, Vec::new(), Timestamp::now())
+    let mut world = World::default();
+    let snapshot = absent(app);
+    compare_with(&mut world, &snapshot, app, &BTreeMap::new());
+    outlook(app, &BTreeMap::new(), PhoenixAppStatus::default(), world, &snapshot, Vec::new())
+}
+
+/// PURE. The app, of which nothing is there.
+pub fn absent(app: &ValidatedApp) -> Snapshot {
+    let mut object = PhoenixApp::new(app.name.as_str(), app.spec.clone());
+    object.metadata.namespace = Some(app.namespace.to_string());
+    object.metadata.uid = Some(app.uid.to_string());
+    nothing(object)
+}
+
+/// PURE. Adds in what differs from what the app wants.
+pub fn compare_with(
+    world: &mut World,
+    snapshot: &Snapshot,
+    app: &ValidatedApp,
+    stored: &BTreeMap<RevisionName, Revision>,
+) {
+    let drifts = &mut Drifts::new(BTreeMap::new());
+    observe::compare(world, snapshot, app, stored, &Settings::default(), drifts);
 }
 
 fn valid(app: &PhoenixApp) -> Result<ValidatedApp> {
@@ -162,16 +181,26 @@ pub fn outlook(
     stored: &BTreeMap<RevisionName, Revision>,
     status: PhoenixAppStatus,
     mut world: World,
+    snapshot: &Snapshot,
     fields: Vec<String>,
-    now: Timestamp,
 ) -> Result<Outlook> {
+    let now = snapshot.now;
     let desired = goal::desired(app, stored, |name| stored.contains_key(name));
     let desired = desired.context("no name is free for a new revision")?;
     let revision = build::render(app, &desired, &Settings::default());
     let selector = build::ServiceSelector::Only(desired.clone());
+    // What its storing alone makes missing.
+    let mut with_it = stored.clone();
+    with_it.insert(desired.clone(), revision.clone());
+    let missing = |stored: &BTreeMap<RevisionName, Revision>| {
+        let mut world = world.clone();
+        compare_with(&mut world, snapshot, app, stored);
+        world.upkeep
+    };
     let new = NewRevision {
         needs_migration: revision.job_template.is_some(),
         migration_key: revision.migration_key.clone(),
+        upkeep: missing(&with_it).difference(&missing(stored)).cloned().collect(),
         wants_budget: build::pod_disruption_budget(app, &selector).is_some(),
     };
     world.observing_since = Some(now);

@@ -72,7 +72,7 @@ pub fn preview(
         recorder.writes(&planned.writes, &cluster.world, cluster.secret, now);
         let settled = planned.writes.is_empty() && planned.status == status;
         status = planned.status;
-        cluster.apply(&planned.writes, now);
+        cluster.apply(&planned.writes, &status.restarts, now);
         if !planned.writes.iter().any(|write| matches!(write, Write::PostSecret { .. })) {
             cluster.world.secret_posted = None;
         }

@@ -1,11 +1,10 @@
 //! `kubectl phx status`: a tree of the app, once or as it changes.
 
-use std::{fmt::Debug, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt::Debug, pin::Pin, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use futures::{Stream, StreamExt as _, stream};
-use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -27,7 +26,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     exit::Exit,
-    gather::gather,
+    gather::{gather, nothing},
     output::{self, Format},
     place::Cluster,
     render::render,
@@ -127,24 +126,17 @@ impl Following {
 
     /// None when the app is gone.
     fn snapshot(&self) -> Option<Snapshot> {
-        let now = Timestamp::now();
         let mut pods = self.pods.state();
         pods.extend(self.migration_pods.state());
+        let app = self.app.state().first()?.as_ref().clone();
         Some(Snapshot {
-            app: Arc::clone(self.app.state().first()?),
             revisions: self.revisions.state(),
             deployments: self.deployments.state(),
-            replica_sets: Vec::new(),
             pods,
             services: self.services.state(),
             slices: self.slices.state(),
             jobs: self.jobs.state(),
-            config_maps: Vec::new(),
-            service_accounts: Vec::new(),
-            budgets: Vec::new(),
-            going: std::collections::BTreeSet::new(),
-            since: Some(now),
-            now,
+            ..nothing(app)
         })
     }
 }

@@ -1,8 +1,9 @@
 //! PURE. A cluster that does what it is told, at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::plan::{
     DeploymentObs, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, SecretPosted, Selector,
@@ -16,6 +17,8 @@ pub struct NewRevision {
     pub needs_migration: bool,
     /// Revisions with the same key share one migration.
     pub migration_key: Option<String>,
+    /// What is missing beside it once it is stored.
+    pub upkeep: BTreeSet<Upkeep>,
     /// A disruption budget is wanted beside the Service.
     pub wants_budget: bool,
 }
@@ -30,13 +33,13 @@ pub(super) struct Simulated {
 
 impl Simulated {
     /// Carries writes out.
-    pub fn apply(&mut self, writes: &[Write], now: Timestamp) {
+    pub fn apply(&mut self, writes: &[Write], restarts: &BTreeMap<Rev, Time>, now: Timestamp) {
         for write in writes {
-            self.carry_out(write, now);
+            self.carry_out(write, restarts, now);
         }
     }
 
-    fn carry_out(&mut self, write: &Write, now: Timestamp) {
+    fn carry_out(&mut self, write: &Write, restarts: &BTreeMap<Rev, Time>, now: Timestamp) {
         let world = &mut self.world;
         match write {
             Write::PostSecret { revision } => {
@@ -48,10 +51,10 @@ impl Simulated {
                 world.upkeep.remove(upkeep);
             }
             Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
-                let NewRevision { needs_migration, migration_key, .. } = self.new.clone();
+                let NewRevision { needs_migration, migration_key, upkeep, .. } = self.new.clone();
                 let stored = RevisionObs { needs_migration, migration_key, ..RevisionObs::default() };
                 world.revisions.insert(revision.clone(), stored);
-                world.upkeep.insert(Upkeep::Defaults(revision.clone()));
+                world.upkeep.extend(upkeep);
             }
             Write::Annotate { revision, facts, .. } => {
                 if let Some(stored) = world.revisions.get_mut(revision) {
@@ -77,12 +80,12 @@ impl Simulated {
                 let made = DeploymentObs { replicas: *replicas, ..DeploymentObs::default() };
                 world.deployments.insert(revision.clone(), made);
             }
-            Write::ApplyDeployment { revision, replicas, restarted, .. } => {
+            Write::ApplyDeployment { revision, replicas, .. } => {
                 if let Some(deployment) = world.deployments.get_mut(revision) {
                     deployment.replicas = *replicas;
                     deployment.observed = false;
                     deployment.drifted = false;
-                    deployment.restarted_at = restarted.or(deployment.restarted_at);
+                    deployment.restarted_at = restarts.get(revision).map(|at| at.0);
                 }
             }
             Write::CreateJob { revision, attempt } => world.jobs.push(JobObs {

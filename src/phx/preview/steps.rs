@@ -207,16 +207,10 @@ impl Recorder {
                 self.touch("create", "Deployment", child(revision));
                 self.size(now, revision, 0, *replicas);
             }
-            Write::ApplyDeployment { revision, replicas, restarted, .. } => {
+            Write::ApplyDeployment { revision, replicas, .. } => {
                 self.touch("change", "Deployment", child(revision));
                 let asked = world.asked(revision);
-                let known = world.deployments.get(revision).and_then(|deployment| deployment.restarted_at);
-                if restarted.is_some() && *restarted != known {
-                    self.say(
-                        now,
-                        format!("the pods of revision {revision} are replaced one after the other"),
-                    );
-                } else if asked == *replicas {
+                if asked == *replicas {
                     self.say(now, format!("Deployment {} is changed, {asked} pods", child(revision)));
                 }
                 self.size(now, revision, asked, *replicas);
@@ -251,9 +245,19 @@ impl Recorder {
 
     fn upkeep(&self, upkeep: &Upkeep) -> (&'static str, &'static str, String) {
         let app = &self.app;
+        let headless = |revision: Option<&String>| match (app.parse(), revision.map(|name| name.parse())) {
+            (Ok(app), None) => names::headless_service(&app, None),
+            (Ok(app), Some(Ok(revision))) => names::headless_service(&app, Some(&revision)),
+            _ => format!("{app}-headless"),
+        };
+        let binding = || app.parse().map_or_else(|_| app.clone(), |app| names::peers_binding(&app));
         match upkeep {
             Upkeep::ServiceAccount => ("apply", "ServiceAccount", app.clone()),
-            Upkeep::HeadlessService => ("apply", "Service", format!("{app}-headless")),
+            Upkeep::HeadlessService(revision) => ("apply", "Service", headless(revision.as_ref())),
+            Upkeep::NewHeadlessService(revision) => ("create", "Service", headless(Some(revision))),
+            Upkeep::NoHeadlessService => ("delete", "Service", headless(None)),
+            Upkeep::PeersBinding(_) => ("apply", "RoleBinding", binding()),
+            Upkeep::NoPeersBinding(_) => ("delete", "RoleBinding", binding()),
             Upkeep::PodDisruptionBudget => ("apply", "PodDisruptionBudget", app.clone()),
             Upkeep::NoPodDisruptionBudget => ("delete", "PodDisruptionBudget", app.clone()),
             Upkeep::Defaults(revision) => ("apply", "ConfigMap", format!("{app}-{revision}-env")),

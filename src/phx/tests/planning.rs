@@ -11,7 +11,8 @@ use crate::{
     api::{Outcome, Phase, PhoenixAppStatus, RevisionName, ValidatedApp},
     build::{Revision, Settings, render},
     cli::admission,
-    phx::plan::{Outlook, outlook, text},
+    controller::snapshot::Snapshot,
+    phx::plan::{Outlook, absent, compare_with, outlook, text},
     plan::{DeploymentObs, RevisionObs, Selector, ServiceObs, World},
 };
 
@@ -61,17 +62,21 @@ fn at_rest(spec: &Value) -> (BTreeMap<RevisionName, Revision>, PhoenixAppStatus,
     ([(name, revision)].into(), status, world)
 }
 
+/// The app at an instant, without its children.
+fn at(spec: &Value, now: Timestamp) -> Snapshot {
+    Snapshot { now, ..absent(&app(spec)) }
+}
+
 fn edit(from: &Value, to: &Value) -> Outlook {
     let (stored, status, world) = at_rest(from);
-    outlook(&app(to), &stored, status, world, Vec::new(), now()).unwrap()
+    outlook(&app(to), &stored, status, world, &at(to, now()), Vec::new()).unwrap()
 }
 
 fn first(spec: &Value) -> Outlook {
-    let world = World {
-        upkeep: [crate::plan::Upkeep::ServiceAccount, crate::plan::Upkeep::HeadlessService].into(),
-        ..World::default()
-    };
-    outlook(&app(spec), &BTreeMap::new(), PhoenixAppStatus::default(), world, Vec::new(), now()).unwrap()
+    let mut world = World::default();
+    let snapshot = at(spec, now());
+    compare_with(&mut world, &snapshot, &app(spec), &BTreeMap::new());
+    outlook(&app(spec), &BTreeMap::new(), PhoenixAppStatus::default(), world, &snapshot, Vec::new()).unwrap()
 }
 
 fn migrating(image: &str) -> Value {
@@ -160,7 +165,7 @@ proptest! {
     fn every_preview_ends(from in spec(), to in spec(), wait in 0..100_i64) {
         let (stored, status, world) = at_rest(&from);
         let start = now().saturating_add(jiff::SignedDuration::from_secs(wait)).unwrap();
-        let seen = outlook(&app(&to), &stored, status, world, Vec::new(), start).unwrap();
+        let seen = outlook(&app(&to), &stored, status, world, &at(&to, start), Vec::new()).unwrap();
         let end = &seen.preview.end;
         let suspended = to["suspend"] == true;
         // At zero pods a candidate waits.
@@ -175,6 +180,6 @@ proptest! {
         prop_assert!(wanted, "{} of {to}", text(&seen));
         let again: Timestamp = start;
         let (stored, status, world) = at_rest(&from);
-        prop_assert_eq!(outlook(&app(&to), &stored, status, world, Vec::new(), again).unwrap(), seen);
+        prop_assert_eq!(outlook(&app(&to), &stored, status, world, &at(&to, again), Vec::new()).unwrap(), seen);
     }
 }

@@ -1,12 +1,12 @@
 //! Apps in many situations, as the API server would show them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{api::PhoenixApp, controller::snapshot::Snapshot};
+use crate::{api::PhoenixApp, controller::snapshot::Snapshot, phx::gather::nothing};
 
 /// Two revisions.
 pub const OLD: &str = "1a2b3c4d5e";
@@ -70,22 +70,12 @@ pub struct Scene(pub Snapshot);
 impl Scene {
     pub fn new(spec: &Value, status: &Value) -> Self {
         Self(Snapshot {
-            app: Arc::new(app(spec, status)),
-            revisions: Vec::new(),
-            deployments: Vec::new(),
-            replica_sets: Vec::new(),
-            pods: Vec::new(),
             services: vec![made(
                 json!({"metadata": {"name": "shop", "uid": "service", "ownerReferences": owner()}}),
             )],
-            slices: Vec::new(),
-            jobs: Vec::new(),
-            config_maps: Vec::new(),
-            service_accounts: Vec::new(),
-            budgets: Vec::new(),
-            going: BTreeSet::new(),
             since: None,
             now: now(),
+            ..nothing(app(spec, status))
         })
     }
 
