@@ -7,5 +7,6 @@ pub mod api;
 pub mod build;
 pub mod cli;
 pub mod controller;
+pub mod phx;
 pub mod plan;
 pub mod telemetry;

@@ -93,7 +93,6 @@ impl Snapshot {
             .chain(uids(&self.services))
             .chain(uids(&self.role_bindings))
             .chain(uids(&self.budgets))
-            .chain(uids(&self.services))
             .collect()
     }
 

@@ -160,7 +160,7 @@ impl Command<'_> {
             );
         }
         rollout::next_step(d);
-        accepted(format!("step {step} is left behind"))
+        accepted(format!("step {} is left behind", step + 1))
     }
 
     fn rollback(&self, d: &mut Draft) -> Answer {

@@ -37,7 +37,7 @@ use self::{
     teardown::Keep,
     tools::{BinDir, Group},
 };
-pub use self::{packages::obstacles, process::Process, watch::watch};
+pub use self::{packages::obstacles, packages::provide, process::Process, watch::watch};
 
 /// Which kind of nodes a cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

@@ -107,6 +107,18 @@ pub fn ensure(nodes: Nodes) -> Result<()> {
     Ok(())
 }
 
+/// The path of a program of this machine; its Debian package is installed if need be.
+pub fn provide(package: &str, program: &str) -> Result<PathBuf> {
+    if find(program).is_none() && is_root() && find("apt-get").is_some() {
+        eprintln!("e2e: installing {package}");
+        if install(&[package]).is_err() {
+            apt(&["update"])?;
+            install(&[package])?;
+        }
+    }
+    find(program).with_context(|| format!("`{program}` is missing: install the Debian package {package}"))
+}
+
 fn install(packages: &[&str]) -> Result<()> {
     apt(&[&["install", "-y", "--no-install-recommends"], packages].concat())
 }

@@ -124,7 +124,7 @@ impl Operator {
     }
 }
 
-/// The program: `PHOENIX_OPERATOR_BIN`, else built in release mode, once for all tests.
+/// The operator's program: `PHOENIX_OPERATOR_BIN`, else built in release mode, once for all tests.
 async fn binary() -> Result<PathBuf> {
     static BUILT: tokio::sync::OnceCell<PathBuf> = tokio::sync::OnceCell::const_new();
     if let Some(path) = std::env::var_os("PHOENIX_OPERATOR_BIN") {
@@ -133,10 +133,17 @@ async fn binary() -> Result<PathBuf> {
     BUILT.get_or_try_init(build).await.cloned()
 }
 
+/// The kubectl plugin: it lies beside the operator's program.
+pub(super) async fn plugin() -> Result<PathBuf> {
+    let path = binary().await?.with_file_name("kubectl-phx");
+    ensure!(path.is_file(), "{} is missing: build it with `cargo build --release --bins`", path.display());
+    Ok(path)
+}
+
 async fn build() -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--workspace", "--bin", "phoenix-operator"])
+        .args(["build", "--release", "--workspace", "--bin", "phoenix-operator", "--bin", "kubectl-phx"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace)
         .stdin(Stdio::null())
@@ -145,11 +152,11 @@ async fn build() -> Result<PathBuf> {
         .await
         .context("starting cargo")?;
     ensure!(output.status.success(), "building the operator ended with {}", output.status);
-    // Cargo says where it put the program, wherever the target directory is.
+    // Cargo says where it put the programs, wherever the target directory is.
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
-        .next_back()
+        .find(|path| path.file_name().is_some_and(|name| name == "phoenix-operator"))
         .context("cargo named no program")
 }

@@ -1,0 +1,7 @@
+//! Parse arguments, dispatch.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    phoenix_operator::phx::main()
+}

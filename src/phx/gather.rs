@@ -1,0 +1,123 @@
+//! Everything there is of one app, read once.
+
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{apps::v1::ReplicaSet, rbac::v1::RoleBinding},
+};
+use kube::{
+    Api, Resource, ResourceExt as _,
+    api::ListParams,
+    core::{ObjectList, PartialObjectMeta},
+};
+use serde::de::DeserializeOwned;
+
+use super::place::Cluster;
+use crate::{
+    api::{PhoenixApp, labels},
+    controller::snapshot::Snapshot,
+};
+
+/// Reads an app's children.
+///
+/// # Errors
+/// When one kind cannot be listed; the right to `list` each kind of child is needed, as the role `view` has it.
+pub fn gather(cluster: &Cluster, app: PhoenixApp) -> BoxFuture<'_, Result<Snapshot>> {
+    // eleven lists at once are a large future
+    Box::pin(all(cluster, app))
+}
+
+async fn all(cluster: &Cluster, app: PhoenixApp) -> Result<Snapshot> {
+    let name = app.name_any();
+    let of_app = format!("{}={name}", labels::APP);
+    let of_migration = format!("{}={name}", labels::MIGRATION);
+    let (revisions, deployments, replica_sets, mut pods, migration_pods, services, slices, jobs) = tokio::try_join!(
+        list(cluster, &of_app),
+        list(cluster, &of_app),
+        replica_sets(cluster, &of_app),
+        list(cluster, &of_app),
+        list(cluster, &of_migration),
+        list(cluster, &of_app),
+        list(cluster, &of_app),
+        list(cluster, &of_migration),
+    )?;
+    let (config_maps, service_accounts, budgets) =
+        tokio::try_join!(list(cluster, &of_app), list(cluster, &of_app), list(cluster, &of_app))?;
+    pods.extend(migration_pods);
+    Ok(Snapshot {
+        revisions,
+        deployments,
+        replica_sets,
+        pods,
+        services,
+        slices,
+        jobs,
+        config_maps,
+        service_accounts,
+        budgets,
+        role_bindings: role_bindings(cluster, &of_app).await?,
+        ..nothing(app)
+    })
+}
+
+/// An app without any child.
+pub fn nothing(app: PhoenixApp) -> Snapshot {
+    let now = Timestamp::now();
+    Snapshot {
+        app: Arc::new(app),
+        revisions: Vec::new(),
+        deployments: Vec::new(),
+        replica_sets: Vec::new(),
+        pods: Vec::new(),
+        services: Vec::new(),
+        slices: Vec::new(),
+        jobs: Vec::new(),
+        config_maps: Vec::new(),
+        service_accounts: Vec::new(),
+        role_bindings: Vec::new(),
+        budgets: Vec::new(),
+        going: BTreeSet::new(),
+        since: Some(now),
+        now,
+    }
+}
+
+/// The role `view` does not show them, and little depends on them.
+async fn role_bindings(cluster: &Cluster, selector: &str) -> Result<Vec<Arc<RoleBinding>>> {
+    let api: Api<RoleBinding> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    match api.list(&ListParams::default().labels(selector)).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Vec::new()),
+        list => shared(cluster, list),
+    }
+}
+
+async fn list<K>(cluster: &Cluster, selector: &str) -> Result<Vec<Arc<K>>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    shared(cluster, api.list(&ListParams::default().labels(selector)).await)
+}
+
+async fn replica_sets(cluster: &Cluster, selector: &str) -> Result<Vec<Arc<PartialObjectMeta<ReplicaSet>>>> {
+    let api: Api<ReplicaSet> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    shared(cluster, api.list_metadata(&ListParams::default().labels(selector)).await)
+}
+
+fn shared<K>(cluster: &Cluster, list: kube::Result<ObjectList<K>>) -> Result<Vec<Arc<K>>>
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
+    let list = list.with_context(|| {
+        format!(
+            "listing {} in namespace {}; the right to list them is needed",
+            K::plural(&()),
+            cluster.namespace
+        )
+    })?;
+    Ok(list.items.into_iter().map(Arc::new).collect())
+}

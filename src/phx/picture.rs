@@ -1,0 +1,192 @@
+//! PURE. What `status` and `explain` show: a small picture of an app. With `-o json` programs get it as it is.
+
+use serde::Serialize;
+
+use crate::api::Phase;
+
+/// An app, in one picture.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct View {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The wanted image.
+    pub image: String,
+    /// The strategy of the spec.
+    pub strategy: String,
+    /// Wanted pods.
+    pub replicas: i32,
+    /// Pods that receive requests.
+    pub serving: i32,
+    /// The operator has seen the present spec.
+    pub observed: bool,
+    /// Where the app stands; absent until the operator has seen it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// What is waited for.
+    pub message: String,
+    /// Since when `Ready` is as it is, in seconds before now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_seconds: Option<i64>,
+    /// The candidate's attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<AttemptView>,
+    /// Revisions that have a part or pods, the candidate first.
+    pub revisions: Vec<RevisionView>,
+    /// The migration, while there is something to say of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migration: Option<MigrationView>,
+    /// The conditions, gates and all.
+    pub gates: Vec<GateView>,
+    /// Seconds since bake began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bake_seconds: Option<i64>,
+    /// A person holds the rollout.
+    pub paused: bool,
+    /// The last command and its answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_command: Option<String>,
+}
+
+/// A rollout under way, or one that failed and has not been replaced.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptView {
+    /// Which one.
+    pub number: i64,
+    /// Its revision.
+    pub revision: String,
+    /// Its strategy.
+    pub strategy: String,
+    /// Its steps.
+    pub steps: Vec<StepView>,
+    /// How it ended, if it has: the outcome, and the sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// Everything is back on the stable revision.
+    pub returned: bool,
+    /// It ended, and everything stays as it is until a person decides.
+    pub held: bool,
+}
+
+/// One step of a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepView {
+    /// What it does, in words.
+    pub what: String,
+    /// `done`, `now` or `later`.
+    pub state: StepState,
+    /// Seconds since it began, when it is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_seconds: Option<i64>,
+}
+
+/// How a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StepState {
+    /// Behind.
+    Done,
+    /// Under way.
+    Now,
+    /// Ahead.
+    Later,
+}
+
+/// One revision and its pods.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionView {
+    /// Its name.
+    pub name: String,
+    /// `candidate`, `stable`, `previous`, `kept`.
+    pub parts: Vec<&'static str>,
+    /// Its image, as far as it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Pods that are asked for.
+    pub asked: i32,
+    /// Pods that receive requests.
+    pub serving: i32,
+    /// Share of all serving pods, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<i32>,
+    /// Wanted share, in percent, during a canary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<i32>,
+    /// Its pods.
+    pub pods: Vec<PodView>,
+}
+
+/// One pod.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// `ready`, `not ready`, `pending`, `going`, `failed`, `succeeded`.
+    pub state: &'static str,
+    /// The node it is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Seconds since it was made.
+    pub age_seconds: i64,
+    /// How often its containers were started again.
+    pub restarts: i32,
+}
+
+/// A migration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationView {
+    /// Its Job, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// `running`, `succeeded`, `failed`, `waiting to be tried again`, `being removed`.
+    pub state: &'static str,
+    /// What is known of a failure.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Exit code of the last failed pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The end of its log.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub log_tail: String,
+    /// Its pods.
+    pub pods: Vec<PodView>,
+}
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GateView {
+    /// Its type.
+    pub name: String,
+    /// `True`, `False`, `Unknown`.
+    pub status: String,
+    /// Its reason.
+    pub reason: String,
+    /// Its message.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Seconds since its last transition.
+    pub since_seconds: i64,
+}
+
+impl View {
+    /// The worst of what is wrong with pods, those of the candidate first.
+    pub fn worst(&self) -> Option<&str> {
+        let pods = self.revisions.iter().flat_map(|revision| &revision.pods);
+        let migrating = self.migration.iter().flat_map(|migration| &migration.pods);
+        migrating.chain(pods).find_map(|pod| pod.trouble.as_deref())
+    }
+}

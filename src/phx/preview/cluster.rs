@@ -1,0 +1,193 @@
+//! PURE. A cluster that does what it is told, at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::Limits;
+use crate::plan::{
+    DeploymentObs, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, SecretPosted, Selector,
+    ServiceObs, SmokeJobObs, Upkeep, World, Write,
+    analysis::{Answer, CheckGoal, Measured, Measurement, Probe},
+};
+
+/// What is known of a revision before it is stored.
+#[derive(Clone, Debug, Default)]
+pub struct NewRevision {
+    /// A Job has to migrate before its pods.
+    pub needs_migration: bool,
+    /// Revisions with the same key share one migration.
+    pub migration_key: Option<String>,
+    /// What is missing beside it once it is stored.
+    pub upkeep: BTreeSet<Upkeep>,
+    /// A disruption budget is wanted beside the Service.
+    pub wants_budget: bool,
+}
+
+/// A number within all limits.
+fn good(limits: Limits) -> String {
+    let Limits { min, max, warn_min, warn_max } = limits;
+    let least = [min, warn_min].into_iter().flatten().max();
+    let most = [max, warn_max].into_iter().flatten().min();
+    least.or(most).map_or_else(|| "0".to_owned(), |number| number.to_string())
+}
+
+fn running(revision: &Rev, attempt: i64, now: Timestamp) -> JobObs {
+    JobObs {
+        name: String::new(),
+        uid: String::new(),
+        version: String::new(),
+        revision: revision.clone(),
+        attempt,
+        state: JobState::Running,
+        terminating: false,
+        created: now,
+        waiting: None,
+        started: true,
+    }
+}
+
+/// The cluster.
+pub(super) struct Simulated {
+    pub world: World,
+    pub new: NewRevision,
+    /// The generated Secret exists.
+    pub secret: bool,
+}
+
+impl Simulated {
+    /// Carries writes out.
+    pub fn apply(&mut self, writes: &[Write], restarts: &BTreeMap<Rev, Time>, now: Timestamp) {
+        for write in writes {
+            self.carry_out(write, restarts, now);
+        }
+    }
+
+    fn carry_out(&mut self, write: &Write, restarts: &BTreeMap<Rev, Time>, now: Timestamp) {
+        let world = &mut self.world;
+        match write {
+            Write::PostSecret { revision } => {
+                world.secret_posted =
+                    Some(SecretPosted { revision: revision.clone(), created: !self.secret });
+                self.secret = true;
+            }
+            Write::Upkeep(upkeep) => {
+                world.upkeep.remove(upkeep);
+            }
+            Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
+                let NewRevision { needs_migration, migration_key, upkeep, .. } = self.new.clone();
+                let stored = RevisionObs { needs_migration, migration_key, ..RevisionObs::default() };
+                world.revisions.insert(revision.clone(), stored);
+                world.upkeep.extend(upkeep);
+            }
+            Write::Annotate { revision, facts, .. } => {
+                if let Some(stored) = world.revisions.get_mut(revision) {
+                    stored.migrated = facts.migrated.unwrap_or(stored.migrated);
+                    stored.attempt = facts.attempt.unwrap_or(stored.attempt);
+                    stored.outcome = facts.outcome.or(stored.outcome);
+                    stored.promotion = facts.promotion.unwrap_or(stored.promotion);
+                }
+            }
+            Write::CreateService { selector } | Write::ApplyService { selector, .. } => {
+                world.service =
+                    Some(ServiceObs { version: String::new(), selector: selector.clone(), drifted: false });
+                if self.new.wants_budget {
+                    world.upkeep.insert(Upkeep::PodDisruptionBudget);
+                }
+            }
+            Write::CreatePreview { revision } | Write::ApplyPreview { revision, .. } => {
+                let (version, uid) = (String::new(), String::new());
+                world.preview = Some(PreviewObs { version, uid, revision: revision.clone(), drifted: false });
+            }
+            Write::DeletePreview { .. } => world.preview = None,
+            Write::CreateDeployment { revision, replicas } => {
+                let made = DeploymentObs { replicas: *replicas, ..DeploymentObs::default() };
+                world.deployments.insert(revision.clone(), made);
+            }
+            Write::ApplyDeployment { revision, replicas, .. } => {
+                if let Some(deployment) = world.deployments.get_mut(revision) {
+                    deployment.replicas = *replicas;
+                    deployment.observed = false;
+                    deployment.drifted = false;
+                    deployment.restarted_at = restarts.get(revision).map(|at| at.0);
+                }
+            }
+            Write::CreateJob { revision, attempt } => world.jobs.push(running(revision, *attempt, now)),
+            Write::CreateSmokeJob { revision, attempt, span, test } => world.smoke_jobs.push(SmokeJobObs {
+                job: JobObs { uid: format!("{span}/{test}"), ..running(revision, *attempt, now) },
+                span: span.clone(),
+                test: test.clone(),
+            }),
+            Write::DeleteJob { uid, .. } => {
+                world.jobs.iter_mut().filter(|job| &job.uid == uid).for_each(|job| job.terminating = true);
+                world.smoke_jobs.retain(|job| &job.job.uid != uid);
+            }
+            Write::DeleteDeployment { revision, .. } => {
+                world.deployments.remove(revision);
+                world.pods.remove(revision);
+                world.endpoints.remove(revision);
+            }
+            Write::DeleteRevision { revision, .. } => {
+                world.revisions.remove(revision);
+            }
+        }
+    }
+
+    /// Answers what is to be measured: every number is good, and every pod answers as it should.
+    pub fn measure(&mut self, measure: &[Measurement], checks: &[CheckGoal], now: Timestamp) {
+        for Measurement { key, probe } in measure {
+            let answer = match probe {
+                Probe::Http { .. } => Answer::Passed,
+                Probe::Query { .. } => {
+                    let check = checks.iter().find(|check| check.name == key.name);
+                    Answer::Value(check.map_or_else(|| "0".to_owned(), |check| good(check.limits)))
+                }
+            };
+            self.world.measured.insert(key.clone(), Measured { at: now, answer });
+        }
+    }
+
+    /// Lets the cluster's own controllers and kubelets do all they can. False: there was nothing left to do.
+    pub fn evolve(&mut self) -> bool {
+        let before = self.world.clone();
+        let world = &mut self.world;
+        world.secret_missing = false;
+        world.deployments.retain(|_, deployment| !deployment.terminating);
+        world.revisions.retain(|_, revision| !revision.terminating);
+        world.jobs.retain(|job| !job.terminating);
+        world.migration_pods.clear();
+        let smoke_jobs = world.smoke_jobs.iter_mut().map(|job| &mut job.job);
+        for job in world.jobs.iter_mut().chain(smoke_jobs).filter(|job| job.state == JobState::Running) {
+            job.state = JobState::Succeeded;
+            job.started = true;
+            job.waiting = None;
+        }
+        let mut pods: BTreeMap<Rev, PodsObs> = BTreeMap::new();
+        let mut endpoints: BTreeMap<Rev, u32> = BTreeMap::new();
+        let mut published: BTreeMap<Rev, u32> = BTreeMap::new();
+        for (revision, deployment) in &mut world.deployments {
+            deployment.observed = true;
+            deployment.pods = deployment.replicas;
+            deployment.available = deployment.replicas;
+            pods.insert(revision.clone(), PodsObs { total: deployment.replicas, ..PodsObs::default() });
+            let selected = match world.service.as_ref().map(|service| &service.selector) {
+                Some(Selector::Wide) => true,
+                Some(Selector::Only(only)) => only == revision,
+                None => false,
+            };
+            let previewed = world.preview.as_ref().and_then(|preview| preview.revision.as_ref());
+            if previewed == Some(revision) {
+                published.insert(revision.clone(), deployment.replicas);
+            }
+            // Some address: nobody asks it.
+            let address = (deployment.replicas > 0).then(|| "0.0.0.0".to_owned());
+            world.addresses.insert(revision.clone(), address.into_iter().collect());
+            endpoints.insert(revision.clone(), if selected { deployment.replicas } else { 0 });
+        }
+        world.pods = pods;
+        world.endpoints = endpoints;
+        world.published = published;
+        *world != before
+    }
+}

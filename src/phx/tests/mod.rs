@@ -1,0 +1,5 @@
+mod commands;
+mod pictures;
+mod planning;
+pub mod scene;
+mod waiting;

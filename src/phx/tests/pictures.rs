@@ -1,0 +1,48 @@
+//! What `status` and `explain` say of apps in many situations.
+
+use super::scene;
+use crate::phx::{explain, render, view};
+
+#[test]
+fn status_draws_every_situation() {
+    for (name, scene) in scene::all() {
+        let lines = render::render(&view::view(&scene.0), false);
+        insta::assert_snapshot!(format!("status_{name}"), lines.join("\n"));
+    }
+}
+
+#[test]
+fn colours_change_nothing_but_colours() {
+    for (name, scene) in scene::all() {
+        let view = view::view(&scene.0);
+        let plain = render::render(&view, false).join("\n");
+        let coloured = render::render(&view, true).join("\n");
+        let mut bare = String::new();
+        let mut rest = coloured.as_str();
+        while let Some((before, after)) = rest.split_once("\x1b[") {
+            bare.push_str(before);
+            rest = after.split_once('m').unwrap().1;
+        }
+        bare.push_str(rest);
+        assert_eq!(bare, plain, "{name}");
+        assert_ne!(coloured, plain, "{name}");
+    }
+}
+
+#[test]
+fn explain_says_it_in_one_paragraph() {
+    let paragraphs: Vec<String> = scene::all()
+        .into_iter()
+        .map(|(name, scene)| format!("[{name}]\n{}", explain::paragraph(&view::view(&scene.0))))
+        .collect();
+    for paragraph in &paragraphs {
+        assert_eq!(paragraph.lines().count(), 2, "{paragraph}");
+    }
+    insta::assert_snapshot!(paragraphs.join("\n\n"));
+}
+
+#[test]
+fn programs_get_the_same_picture() {
+    let view = view::view(&scene::canary_paused().0);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&view).unwrap());
+}

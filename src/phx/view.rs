@@ -1,0 +1,274 @@
+//! PURE. Draws the picture of an app from everything there is of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use super::picture::{
+    AttemptView, GateView, MigrationView, PodView, RevisionView, StepState, StepView, View,
+};
+use crate::{
+    api::{CanaryStep, MigrationState, PhoenixAppStatus, labels},
+    build::Revision,
+    controller::{
+        pods::{condition, is_terminal, trouble},
+        snapshot::{Snapshot, controller},
+    },
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+/// Draws the picture.
+pub fn view(snapshot: &Snapshot) -> View {
+    let app = &snapshot.app;
+    let status = app.status.clone().unwrap_or_default();
+    let now = snapshot.now;
+    let generation = app.metadata.generation.unwrap_or_default();
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+    View {
+        name: app.metadata.name.clone().unwrap_or_default(),
+        namespace: app.metadata.namespace.clone().unwrap_or_default(),
+        image: app.spec.image.clone(),
+        strategy: app.spec.strategy.kind.as_str().to_owned(),
+        replicas: app.spec.replicas,
+        serving: status.ready_replicas,
+        observed: status.observed_generation >= generation,
+        phase: status.phase,
+        message: status.message.clone(),
+        since_seconds: ready.map(|ready| seconds(ready.last_transition_time.0, now)),
+        attempt: attempt(&status, now),
+        revisions: revisions(snapshot, &status),
+        migration: migration(snapshot, &status),
+        gates: status
+            .conditions
+            .iter()
+            .map(|condition| GateView {
+                name: condition.type_.clone(),
+                status: condition.status.clone(),
+                reason: condition.reason.clone(),
+                message: condition.message.clone(),
+                since_seconds: seconds(condition.last_transition_time.0, now),
+            })
+            .collect(),
+        bake_seconds: status.bake.as_ref().map(|bake| seconds(bake.since.0, now)),
+        paused: status.paused,
+        last_command: status
+            .last_command
+            .as_ref()
+            .map(|last| format!("{}: {:?}, {}", last.text, last.answer, last.message)),
+    }
+}
+
+/// Seconds from one instant to another; never negative.
+pub fn seconds(from: Timestamp, to: Timestamp) -> i64 {
+    to.duration_since(from).as_secs().max(0)
+}
+
+/// A step in words.
+pub fn step(step: &CanaryStep) -> String {
+    match (step.set_weight, step.pause) {
+        (Some(weight), _) => format!("set weight {weight} %"),
+        (None, Some(pause)) => match pause.duration {
+            Some(duration) => format!("pause for {duration}"),
+            None => "pause until promoted".to_owned(),
+        },
+        (None, None) => "a step this version does not know".to_owned(),
+    }
+}
+
+fn attempt(status: &PhoenixAppStatus, now: Timestamp) -> Option<AttemptView> {
+    let candidate = status.candidate.as_ref()?;
+    let at = usize::try_from(candidate.step).unwrap_or_default();
+    let over = candidate.verdict.is_some();
+    let steps = candidate.steps.iter().enumerate().map(|(index, one)| {
+        let state = match index.cmp(&at) {
+            std::cmp::Ordering::Less => StepState::Done,
+            std::cmp::Ordering::Equal if !over => StepState::Now,
+            _ => StepState::Later,
+        };
+        let since = candidate.step_since.as_ref().filter(|_| state == StepState::Now);
+        StepView { what: step(one), state, since_seconds: since.map(|since| seconds(since.0, now)) }
+    });
+    Some(AttemptView {
+        number: candidate.attempt,
+        revision: candidate.revision.clone(),
+        strategy: candidate.strategy.as_str().to_owned(),
+        steps: steps.collect(),
+        ended: candidate
+            .verdict
+            .as_ref()
+            .map(|verdict| format!("{:?}: {}", verdict.outcome, verdict.message)),
+        returned: candidate.verdict.as_ref().is_some_and(|verdict| verdict.returned),
+        held: candidate.verdict.as_ref().is_some_and(|verdict| verdict.held),
+    })
+}
+
+fn revisions(snapshot: &Snapshot, status: &PhoenixAppStatus) -> Vec<RevisionView> {
+    let mut asked: BTreeMap<String, i32> = BTreeMap::new();
+    for deployment in snapshot.deployments.iter().filter(|object| snapshot.owns(&object.metadata)) {
+        if let Some(name) = snapshot.revision_of(&deployment.metadata) {
+            let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            asked.insert(name.to_string(), replicas);
+        }
+    }
+    let mut pods: BTreeMap<String, Vec<&Pod>> = BTreeMap::new();
+    for pod in snapshot.pods.iter().filter(|pod| has_label(pod, labels::COMPONENT)) {
+        pods.entry(label(pod, labels::REVISION)).or_default().push(pod);
+    }
+    let published = published(snapshot);
+    let serving = |name: &str| {
+        let pods = pods.get(name).into_iter().flatten();
+        let uids = pods.filter_map(|pod| pod.metadata.uid.as_deref());
+        i32::try_from(uids.filter(|uid| published.contains(uid)).count()).unwrap_or(i32::MAX)
+    };
+    let images = images(snapshot);
+    let candidate = status.candidate.as_ref().map(|candidate| candidate.revision.clone());
+    let mut names: Vec<String> =
+        [&candidate, &status.stable, &status.previous].into_iter().flatten().cloned().collect();
+    names.extend(asked.iter().filter(|(_, replicas)| **replicas > 0).map(|(name, _)| name.clone()));
+    names.extend(pods.keys().cloned());
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    let all: i32 = names.iter().map(|name| serving(name)).sum();
+    let part = |name: &str| {
+        let is = |other: &Option<String>| other.as_deref() == Some(name);
+        let parts = [
+            ("candidate", is(&candidate)),
+            ("stable", is(&status.stable)),
+            ("previous", is(&status.previous)),
+            ("kept", is(&status.previous) && status.kept.is_some()),
+        ];
+        parts.into_iter().filter(|(_, is)| *is).map(|(part, _)| part).collect()
+    };
+    names
+        .iter()
+        .map(|name| RevisionView {
+            name: name.clone(),
+            parts: part(name),
+            image: images.get(name).cloned(),
+            asked: asked.get(name).copied().unwrap_or_default(),
+            serving: serving(name),
+            share: (all > 0).then(|| (serving(name) * 100 + all / 2) / all),
+            weight: status
+                .candidate
+                .as_ref()
+                .filter(|candidate| &candidate.revision == name)
+                .and_then(|candidate| candidate.weight),
+            pods: pod_views(snapshot, pods.get(name).into_iter().flatten().copied()),
+        })
+        .collect()
+}
+
+/// Images by revision: of stored revisions, and of Deployments.
+pub fn images(snapshot: &Snapshot) -> BTreeMap<String, String> {
+    let of = |spec: Option<&k8s_openapi::api::core::v1::PodSpec>| spec?.containers.first()?.image.clone();
+    let stored = snapshot.revisions.iter().filter_map(|object| {
+        let revision = Revision::from_controller_revision(object).ok()?;
+        Some((revision.name.to_string(), of(revision.pod_template.spec.as_ref())?))
+    });
+    let deployed = snapshot.deployments.iter().filter_map(|object| {
+        let name = snapshot.revision_of(&object.metadata)?;
+        Some((name.to_string(), of(object.spec.as_ref()?.template.spec.as_ref())?))
+    });
+    deployed.chain(stored).collect()
+}
+
+/// UIDs of the pods that the active Service's endpoints call ready.
+fn published(snapshot: &Snapshot) -> BTreeSet<&str> {
+    let service = snapshot.active_service().and_then(|service| service.metadata.uid.as_deref());
+    snapshot
+        .slices
+        .iter()
+        .filter(|slice| service.is_some() && controller(&slice.metadata) == service)
+        .flat_map(|slice| &slice.endpoints)
+        .filter(|endpoint| {
+            endpoint.conditions.as_ref().is_none_or(|conditions| {
+                conditions.ready != Some(false) && conditions.terminating != Some(true)
+            })
+        })
+        .filter_map(|endpoint| endpoint.target_ref.as_ref()?.uid.as_deref())
+        .collect()
+}
+
+fn migration(snapshot: &Snapshot, status: &PhoenixAppStatus) -> Option<MigrationView> {
+    let pods: Vec<&Pod> =
+        snapshot.pods.iter().filter(|pod| has_label(pod, labels::MIGRATION)).map(AsRef::as_ref).collect();
+    let job = snapshot.jobs.iter().find(|job| snapshot.owns(&job.metadata));
+    let known = status.migration.as_ref();
+    if job.is_none() && known.is_none() && pods.is_empty() {
+        return None;
+    }
+    let ended = |kind: &str| {
+        let conditions = job.and_then(|job| job.status.as_ref()?.conditions.as_ref());
+        conditions.into_iter().flatten().any(|one| one.type_ == kind && one.status == "True")
+    };
+    let state = match known.map(|known| known.state) {
+        Some(MigrationState::Failed) => "failed",
+        Some(MigrationState::WaitingToRetry) => "waiting to be tried again",
+        Some(MigrationState::Ending) => "being removed",
+        None if ended("Complete") => "succeeded",
+        None if ended("Failed") => "failed",
+        None => "running",
+    };
+    Some(MigrationView {
+        job: job.and_then(|job| job.metadata.name.clone()),
+        state,
+        message: known.map(|known| known.message.clone()).unwrap_or_default(),
+        exit_code: known.and_then(|known| known.exit_code),
+        log_tail: known.map(|known| known.log_tail.clone()).unwrap_or_default(),
+        pods: pod_views(snapshot, pods.into_iter()),
+    })
+}
+
+fn pod_views<'a>(snapshot: &Snapshot, pods: impl Iterator<Item = &'a Pod>) -> Vec<PodView> {
+    let mut views: Vec<PodView> = pods.map(|pod| pod_view(snapshot, pod)).collect();
+    views.sort_by(|one, other| one.name.cmp(&other.name));
+    views
+}
+
+fn pod_view(snapshot: &Snapshot, pod: &Pod) -> PodView {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+    let going = pod.metadata.deletion_timestamp.is_some();
+    let ready = !going && condition(pod, "Ready").is_some_and(|ready| ready.status == "True");
+    let state = match phase {
+        _ if going => "going",
+        _ if ready => "ready",
+        "Succeeded" => "succeeded",
+        "Failed" => "failed",
+        "Pending" => "pending",
+        _ => "not ready",
+    };
+    let trouble = (!going && phase != "Succeeded").then(|| trouble(pod, snapshot.quoting())).flatten();
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    PodView {
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        ready,
+        state,
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        trouble: trouble.map(|trouble| trouble.to_string()),
+        age_seconds: pod.metadata.creation_timestamp.as_ref().map_or(0, |made| seconds(made.0, snapshot.now)),
+        restarts: statuses.into_iter().flatten().map(|status| status.restart_count).sum(),
+    }
+}
+
+/// Ready pods of a revision that serve and are not going.
+pub fn ready_pods<'a>(snapshot: &'a Snapshot, revision: Option<&str>) -> Vec<&'a Pod> {
+    let mut pods: Vec<&Pod> = snapshot
+        .pods
+        .iter()
+        .filter(|pod| has_label(pod, labels::COMPONENT) && !is_terminal(pod))
+        .filter(|pod| revision.is_none_or(|revision| label(pod, labels::REVISION) == revision))
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter(|pod| condition(pod, "Ready").is_some_and(|ready| ready.status == "True"))
+        .map(AsRef::as_ref)
+        .collect();
+    pods.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
+    pods
+}
+
+/// Value of a pod's label; empty without it.
+pub fn label(pod: &Pod, key: &str) -> String {
+    pod.metadata.labels.as_ref().and_then(|labels| labels.get(key)).cloned().unwrap_or_default()
+}
+
+fn has_label(pod: &Pod, key: &str) -> bool {
+    pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(key))
+}
