@@ -57,6 +57,11 @@ impl Request {
         self.code == 201 && matches!(self.verb.as_str(), "create" | "patch")
     }
 
+    /// Whether it asked for a change of something.
+    pub fn mutates(&self) -> bool {
+        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete")
+    }
+
     /// Whether it deleted an object.
     pub fn deleted(&self) -> bool {
         self.verb == "delete" && (200..300).contains(&self.code)
@@ -84,12 +89,18 @@ impl Audit {
 
     /// What was written between a former [`end`](Self::end) and now, in whole lines.
     pub fn since(&self, start: u64) -> Result<Vec<Request>> {
+        self.tail(&mut start.clone())
+    }
+
+    /// What was written since `from`, in whole lines; moves `from` behind them.
+    pub fn tail(&self, from: &mut u64) -> Result<Vec<Request>> {
         let mut text = String::new();
         let mut file =
             std::fs::File::open(&self.0).with_context(|| format!("reading {}", self.0.display()))?;
-        file.seek(SeekFrom::Start(start)).context("seeking in the audit log")?;
+        file.seek(SeekFrom::Start(*from)).context("seeking in the audit log")?;
         file.read_to_string(&mut text).context("reading the audit log")?;
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        *from += whole.len() as u64;
         Ok(whole.lines().filter_map(Request::read).collect())
     }
 

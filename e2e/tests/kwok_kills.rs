@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::audit::{Audit, effects};
+use e2e::audit::{Audit, OPERATOR, Request, effects};
 use e2e::fixtures::{self, PATIENCE, image, migrating, revision_of, with};
 use e2e::harness::{Lab, Seen, Space};
 use phoenix_operator::api::{Phase, labels};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// What a rollout came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +57,113 @@ async fn kills_change_nothing() -> Result<()> {
         ends.len() - 1
     );
     Ok(())
+}
+
+/// Killed right after each of its writes in turn, also in a blue-green and in a canary.
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_after_each_write_change_nothing() -> Result<()> {
+    let lab = Lab::fake().await?;
+    for kind in ["BlueGreen", "Canary"] {
+        let (alone, writes) = strategy(&lab, kind, None).await?;
+        let turns = Arc::new(Semaphore::new(3));
+        let mut running = JoinSet::new();
+        for after in 1..=writes {
+            let (lab, turns) = (Arc::clone(&lab), Arc::clone(&turns));
+            running.spawn(async move {
+                let _turn = turns.acquire_owned().await;
+                (after, strategy(&lab, kind, Some(after)).await)
+            });
+        }
+        let mut killed = 0;
+        while let Some(ended) = running.join_next().await {
+            let (after, result) = ended?;
+            let (end, _) = result.with_context(|| format!("{kind}, killed after write {after}"))?;
+            ensure!(
+                end == alone,
+                "{kind}, killed after write {after}: {:#?}\nleft alone: {:#?}",
+                differing(&end, &alone),
+                differing(&alone, &end)
+            );
+            killed += 1;
+        }
+        println!("{kind}: killed after each of {killed} writes, it ends the same each time");
+    }
+    Ok(())
+}
+
+/// What one end has that the other has not.
+fn differing(one: &End, other: &End) -> (Vec<String>, Vec<String>) {
+    let effects = one.effects.iter().filter(|(name, counts)| other.effects.get(*name) != Some(counts));
+    let objects = one.objects.iter().filter(|(name, object)| other.objects.get(*name) != Some(object));
+    (effects.map(|pair| format!("{pair:?}")).collect(), objects.map(|pair| format!("{pair:?}")).collect())
+}
+
+/// A rollout of `v2` by that strategy, the operator killed after so many of its writes. Gives back how it ended, and
+/// how many writes it took.
+async fn strategy(lab: &Arc<Lab>, kind: &str, kill_after: Option<usize>) -> Result<(End, usize)> {
+    let name = kill_after.map_or_else(|| "alone".to_owned(), |after| format!("write-{after}"));
+    let space = lab.space(&format!("{}-{name}", kind.to_lowercase())).await?;
+    let spec = |tag| {
+        let steps = json!([{"setWeight": 33}, {"pause": {"duration": "1s"}}, {"setWeight": 66}]);
+        let strategy = json!({
+            "type": kind,
+            "blueGreen": {"previewReplicas": 1, "autoPromoteAfter": "1s", "bake": "0s", "keepOld": "0s"},
+            "canary": {"steps": steps, "bake": "0s"},
+        });
+        with(migrating(tag), &json!({"replicas": 3, "strategy": strategy}))
+    };
+    let audit = Audit::new(space.lab().cluster().audit_log());
+    let mut operator = space.operator().await?;
+    space.roll_out("shop", &spec("v1")).await?;
+    audit.of_operator(audit.end()?).await?;
+    let start = audit.end()?;
+    let generation = space.apply("shop", &spec("v2")).await?;
+    if let Some(after) = kill_after {
+        let (mut from, mut seen) = (start, 0);
+        let began = std::time::Instant::now();
+        // How often the status is written differs a little from run to run: this one may take fewer writes.
+        let ended = |seen: &Seen| {
+            let promoted = seen.status("shop").is_some_and(|status| status.promotion == 2);
+            promoted && fixtures::settled(seen, "shop").is_some()
+        };
+        while seen < after && !space.record().look(ended) {
+            ensure!(began.elapsed() < PATIENCE, "only {seen} of {after} writes came");
+            let mine = |request: &&Request| {
+                request.user == OPERATOR
+                    && request.namespace == space.name()
+                    && request.mutates()
+                    && request.resource != "events"
+            };
+            seen += audit.tail(&mut from)?.iter().filter(mine).count();
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        operator.kill9().await?;
+        operator.restart()?;
+    }
+    space.wait_phase("shop", generation, Phase::Healthy, PATIENCE).await?;
+    let done = |seen: &Seen| {
+        let v2 = v2(seen)?;
+        let pods = seen.web_pods("shop").len() == 3 && seen.ready_pods("shop", &v2).len() == 3;
+        let old = seen.all("Deployment").filter(|deployment| deployment["spec"]["replicas"] != json!(3));
+        let drained = old.map(|deployment| &deployment["spec"]["replicas"]).all(|size| *size == json!(0));
+        let preview = seen.get("Service", "shop-preview").is_none_or(|service| {
+            service["spec"]["selector"].get(labels::REVISION) == Some(&json!(labels::NO_REVISION))
+        });
+        (pods && drained && preview).then(|| fixtures::settled(seen, "shop")).flatten()
+    };
+    space.wait("the end of all that follows", PATIENCE, done).await?;
+    let requests = audit.of_operator(start).await?;
+    let end = End {
+        effects: effects(&requests, space.name()),
+        objects: space.record().look(|seen| objects(seen, space.name())),
+    };
+    let writes =
+        requests.iter().filter(|r| r.namespace == space.name() && r.mutates() && r.resource != "events");
+    let writes = writes.count();
+    space.judge_statuses().await?;
+    operator.stop().await?;
+    space.close().await?;
+    Ok((end, writes))
 }
 
 type Moment = fn(&Seen) -> bool;
