@@ -131,7 +131,7 @@ mod tests {
     use super::{Settings, apps, documents};
     use crate::build::{self, ServiceSelector, drift::drift};
 
-    const EXAMPLES: [&str; 8] = [
+    const EXAMPLES: [&str; 9] = [
         "quickstart",
         "with-database",
         "libcluster-dns",
@@ -140,6 +140,7 @@ mod tests {
         "blue-green",
         "canary",
         "manual-approval",
+        "analysis",
     ];
 
     fn example(name: &str) -> String {
@@ -191,6 +192,11 @@ mod tests {
     #[test]
     fn manual_approval() {
         insta::assert_snapshot!(rendered("manual-approval"));
+    }
+
+    #[test]
+    fn analysis() {
+        insta::assert_snapshot!(rendered("analysis"));
     }
 
     #[test]
