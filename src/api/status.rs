@@ -194,6 +194,9 @@ pub struct Candidate {
     pub revision: String,
     /// Which attempt of the app this is.
     pub attempt: i64,
+    /// What asked for it: a generation of the spec, or a command.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub asked: String,
     /// The strategy, frozen for this attempt.
     pub strategy: StrategyKind,
     /// What stands between the first pods and all requests, frozen for this attempt.
@@ -357,6 +360,12 @@ pub enum CommandAnswer {
 pub struct HistoryEntry {
     /// The revision rolled out.
     pub revision: String,
+    /// Its image; empty when it was never stored.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// What asked for it: a generation of the spec, or a command.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub asked: String,
     /// The attempt.
     pub attempt: i64,
     /// When it began.

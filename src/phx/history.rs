@@ -32,9 +32,12 @@ pub struct Row {
     pub attempt: i64,
     /// The revision.
     pub revision: String,
-    /// Its image, while the revision is kept.
+    /// Its image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What asked for it: a generation of the spec, or a command.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub asked: String,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended; absent while it is under way.
@@ -63,6 +66,7 @@ pub fn rows(status: &PhoenixAppStatus, images: &BTreeMap<String, String>) -> Vec
         attempt: candidate.attempt,
         revision: candidate.revision.clone(),
         image: images.get(&candidate.revision).cloned(),
+        asked: candidate.asked.clone(),
         started_at: candidate.started_at.0,
         ended_at: None,
         outcome: None,
@@ -72,7 +76,10 @@ pub fn rows(status: &PhoenixAppStatus, images: &BTreeMap<String, String>) -> Vec
     let ended = status.history.iter().map(|entry| Row {
         attempt: entry.attempt,
         revision: entry.revision.clone(),
-        image: images.get(&entry.revision).cloned(),
+        image: Some(entry.image.clone())
+            .filter(|image| !image.is_empty())
+            .or_else(|| images.get(&entry.revision).cloned()),
+        asked: entry.asked.clone(),
         started_at: entry.started_at.0,
         ended_at: Some(entry.ended_at.0),
         outcome: Some(entry.outcome),
@@ -87,7 +94,7 @@ pub fn text(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "no rollout has ended yet".to_owned();
     }
-    let head = ["ATTEMPT", "REVISION", "NOW", "STARTED", "TOOK", "OUTCOME", "IMAGE"];
+    let head = ["ATTEMPT", "REVISION", "NOW", "STARTED", "TOOK", "OUTCOME", "ASKED BY", "IMAGE"];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     lines.extend(rows.iter().map(|row| {
         let outcome = row.outcome.map_or_else(|| "under way".to_owned(), |outcome| format!("{outcome:?}"));
@@ -98,6 +105,7 @@ pub fn text(rows: &[Row]) -> String {
             row.started_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
             row.ended_at.map(|ended| age(seconds(row.started_at, ended))).unwrap_or_default(),
             if row.reason.is_empty() { outcome } else { format!("{outcome}: {}", row.reason) },
+            row.asked.clone(),
             row.image.clone().unwrap_or_default(),
         ]
     }));

@@ -14,7 +14,7 @@ pub(super) fn failed(d: &mut Draft) -> Option<Candidate> {
     if !d.world.revisions.contains_key(&previous) {
         return None;
     }
-    decide::revert(d, &previous, Outcome::Failed, proof::ANALYSIS_FAILED, &why);
+    decide::revert(d, &previous, "", Outcome::Failed, proof::ANALYSIS_FAILED, &why);
     d.status.candidate.clone()
 }
 

@@ -189,8 +189,9 @@ impl Command<'_> {
             return refused(format!("revision {to} has never migrated the database, so it never ran"));
         }
         d.status.candidate = None;
+        let asked = d.goal.command.clone().unwrap_or_default();
         let message = format!("a person returned from revision {stable} to {to}");
-        decide::revert(d, &to, Outcome::RolledBack, "RolledBackByCommand", &message);
+        decide::revert(d, &to, &asked, Outcome::RolledBack, "RolledBackByCommand", &message);
         accepted(format!("revision {to} is stable again; requests move once its pods can take them"))
     }
 }
@@ -232,7 +233,8 @@ fn abort(d: &mut Draft) -> Answer {
         None => match (d.status.bake.is_some(), d.status.previous.clone()) {
             (true, Some(previous)) if d.world.revisions.contains_key(&previous) => {
                 let message = "a person ended the rollout during its bake";
-                decide::revert(d, &previous, Outcome::Aborted, REASON, message);
+                let asked = d.goal.command.clone().unwrap_or_default();
+                decide::revert(d, &previous, &asked, Outcome::Aborted, REASON, message);
                 accepted(format!("traffic returns to revision {previous}"))
             }
             _ => ignored("no rollout is under way; `rollback` returns to an earlier revision"),
@@ -244,7 +246,8 @@ fn retry(d: &mut Draft) -> Answer {
     match d.status.candidate.clone() {
         Some(candidate) if candidate.verdict.is_some() => {
             d.status.paused = false;
-            decide::start(d, &candidate.revision);
+            let asked = d.goal.command.clone().unwrap_or_default();
+            decide::start(d, &candidate.revision, &asked);
             accepted(format!("attempt {} begins", d.status.attempt))
         }
         Some(_) => refused("the rollout is still under way; abort it first"),

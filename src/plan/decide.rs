@@ -32,20 +32,21 @@ pub(super) fn decide(d: &mut Draft) -> Found {
 /// Which revision is the candidate. A spec that moved on replaces it, but never kills a running migration.
 fn choose(d: &mut Draft) {
     let desired = d.goal.desired.clone();
+    let spec = format!("generation {}", d.goal.generation);
     match d.status.candidate.clone() {
-        None if d.status.stable.as_ref() != Some(&desired) => start(d, &desired),
+        None if d.status.stable.as_ref() != Some(&desired) => start(d, &desired, &spec),
         Some(candidate) if candidate.revision != desired => {
             if migration::in_flight(d, &candidate) {
                 return;
             }
             if candidate.verdict.is_none() {
-                history::ended(&mut d.status, &candidate, Outcome::Superseded, "NewerSpec", d.now);
+                history::ended(d, &candidate, Outcome::Superseded, "NewerSpec");
             }
             if d.status.stable.as_ref() == Some(&desired) {
                 d.status.candidate = None;
                 d.status.migration = None;
             } else {
-                start(d, &desired);
+                start(d, &desired, &spec);
             }
         }
         _ => {}
@@ -53,7 +54,7 @@ fn choose(d: &mut Draft) {
 }
 
 /// Begins a new attempt. What was kept of an earlier revision is not kept beside it.
-pub(super) fn start(d: &mut Draft, revision: &Rev) {
+pub(super) fn start(d: &mut Draft, revision: &Rev, asked: &str) {
     let (strategy, steps) = strategy::steps(d);
     d.status.attempt += 1;
     d.status.migration = None;
@@ -64,6 +65,7 @@ pub(super) fn start(d: &mut Draft, revision: &Rev) {
     d.status.candidate = Some(Candidate {
         revision: revision.clone(),
         attempt: d.status.attempt,
+        asked: asked.to_owned(),
         strategy,
         steps,
         step: 0,
@@ -91,13 +93,15 @@ pub(super) fn end(d: &mut Draft, outcome: Outcome, reason: &str, message: &str) 
             held,
         });
         let candidate = candidate.clone();
-        history::ended(&mut d.status, &candidate, outcome, reason, d.now);
+        history::ended(d, &candidate, outcome, reason);
     }
 }
 
 /// Makes an earlier revision stable again; the one that was stable has ended like a candidate that failed. Traffic stays
 /// where it is until the earlier one can take it.
-pub(super) fn revert(d: &mut Draft, to: &Rev, outcome: Outcome, reason: &str, message: &str) {
+///
+/// `asked` is the command that asked for it, if one did.
+pub(super) fn revert(d: &mut Draft, to: &Rev, asked: &str, outcome: Outcome, reason: &str, message: &str) {
     let Some(from) = d.status.stable.replace(to.clone()) else { return };
     let strategy = d.status.bake.take().map_or(d.goal.strategy, |bake| bake.strategy);
     d.status.previous = Some(from.clone());
@@ -107,6 +111,7 @@ pub(super) fn revert(d: &mut Draft, to: &Rev, outcome: Outcome, reason: &str, me
     d.status.candidate = Some(Candidate {
         revision: from,
         attempt: d.status.attempt,
+        asked: asked.to_owned(),
         strategy,
         steps: Vec::new(),
         step: 0,

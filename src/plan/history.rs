@@ -1,25 +1,24 @@
 //! The last finished rollouts, newest first.
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::{Candidate, HistoryEntry, Outcome, PhoenixAppStatus};
+use super::Draft;
+use crate::api::{Candidate, HistoryEntry, Outcome};
 
 /// How many finished rollouts the status keeps.
 const KEPT: usize = 10;
 
 /// Notes that an attempt ended.
-pub(super) fn ended(
-    status: &mut PhoenixAppStatus,
-    candidate: &Candidate,
-    outcome: Outcome,
-    reason: &str,
-    now: Timestamp,
-) {
-    status.history.insert(
+pub(super) fn ended(d: &mut Draft, candidate: &Candidate, outcome: Outcome, reason: &str) {
+    let image = d.world.revisions.get(&candidate.revision).map(|revision| revision.image.clone());
+    let now = d.now;
+    let history = &mut d.status.history;
+    history.insert(
         0,
         HistoryEntry {
             revision: candidate.revision.clone(),
+            image: image.unwrap_or_default(),
+            asked: candidate.asked.clone(),
             attempt: candidate.attempt,
             started_at: candidate.started_at.clone(),
             ended_at: Time(now),
@@ -27,5 +26,5 @@ pub(super) fn ended(
             reason: reason.to_owned(),
         },
     );
-    status.history.truncate(KEPT);
+    history.truncate(KEPT);
 }

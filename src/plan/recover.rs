@@ -54,6 +54,7 @@ pub(super) fn recover(d: &mut Draft) {
     d.status.candidate = Some(Candidate {
         revision: desired,
         attempt: migrating.unwrap_or(known),
+        asked: String::new(),
         strategy,
         steps,
         step: 0,

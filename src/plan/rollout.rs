@@ -264,5 +264,5 @@ fn promote(d: &mut Draft, candidate: &Candidate) {
     status.promotion += 1;
     status.candidate = None;
     status.migration = None;
-    history::ended(status, candidate, Outcome::Promoted, "", d.now);
+    history::ended(d, candidate, Outcome::Promoted, "");
 }

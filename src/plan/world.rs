@@ -125,6 +125,8 @@ pub struct RevisionObs {
     pub version: String,
     /// Its UID.
     pub uid: String,
+    /// Image of its pods.
+    pub image: String,
     /// Frozen: a Job has to migrate the database before any pod of this revision exists.
     pub needs_migration: bool,
     /// Revisions with the same key share one migration.

@@ -151,6 +151,7 @@ fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> 
         let observed = RevisionObs {
             version: meta.resource_version.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
+            image: image(revision),
             needs_migration: revision.job_template.is_some(),
             migration_key: revision.migration_key.clone(),
             migrated: annotation(labels::MIGRATED).is_some(),
@@ -164,8 +165,13 @@ fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> 
     revisions
 }
 
+fn image(revision: &Revision) -> String {
+    let containers = revision.pod_template.spec.iter().flat_map(|spec| &spec.containers);
+    containers.filter_map(|container| container.image.clone()).next().unwrap_or_default()
+}
+
 fn outcome(text: &str) -> Option<Outcome> {
-    [Outcome::Promoted, Outcome::Failed, Outcome::Aborted, Outcome::Superseded]
+    [Outcome::Promoted, Outcome::Failed, Outcome::Aborted, Outcome::Superseded, Outcome::RolledBack]
         .into_iter()
         .find(|outcome| format!("{outcome:?}") == text)
 }

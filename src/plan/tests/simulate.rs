@@ -79,6 +79,7 @@ prop_compose! {
             scene.status.candidate = Some(crate::api::Candidate {
                 revision: revision.clone(),
                 attempt: 4,
+                asked: String::new(),
                 strategy,
                 steps: steps(strategy),
                 step: step.min(i32::try_from(steps(strategy).len()).unwrap()),

@@ -86,6 +86,7 @@ impl Tried {
         Candidate {
             revision: NAMES[self.revision].to_owned(),
             attempt: i64::from(self.attempt),
+            asked: String::new(),
             strategy: self.strategy,
             steps: self.steps.list(),
             step: i32::from(self.step),
