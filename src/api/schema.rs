@@ -66,6 +66,8 @@ fn build() -> Value {
             }
         }
         if let Some(status) = root.pointer_mut("/properties/status").and_then(Value::as_object_mut) {
+            // what the operator writes needs no rules, and each costs at every write
+            status.get_mut("properties").into_iter().for_each(strip_rules);
             // readers of kstatus see InProgress, not Current, until the operator has looked
             status.insert("default".to_owned(), json!({ "observedGeneration": -1 }));
             status.remove("nullable");
@@ -81,6 +83,17 @@ fn build() -> Value {
 }
 
 /// Removes descriptions, but no property that is named `description`.
+fn strip_rules(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            fields.remove("x-kubernetes-validations");
+            fields.values_mut().for_each(strip_rules);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_rules),
+        _ => {}
+    }
+}
+
 fn strip_descriptions(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     object.remove("description");
