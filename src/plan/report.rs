@@ -353,7 +353,8 @@ impl Conditions<'_, '_> {
         self.gate("TrafficShifted", &self.traffic());
         self.set_or_remove_with(
             WEIGHTS_UNATTAINABLE,
-            self.found.unsplittable,
+            // not any more once it is promoted
+            self.found.unsplittable && self.d.status.candidate.is_some(),
             "OnePodWithoutSurge",
             "one pod cannot be split: the steps are skipped and the pod is replaced as type Rolling would; raise \
              replicas or strategy.canary.maxSurge",
