@@ -1,13 +1,13 @@
 //! Killed at any moment and started again, the operator ends where it would have ended, by the same creates and
 //! deletes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::audit::{Audit, OPERATOR, Request, effects};
 use e2e::fixtures::{self, PATIENCE, image, migrating, revision_of, with};
-use e2e::harness::{Lab, Seen, Space};
+use e2e::harness::{Change, Lab, Seen, Space};
 use phoenix_operator::api::{Phase, labels};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -98,6 +98,23 @@ fn differing(one: &End, other: &End) -> (Vec<String>, Vec<String>) {
     (effects.map(|pair| format!("{pair:?}")).collect(), objects.map(|pair| format!("{pair:?}")).collect())
 }
 
+/// How often each object was made and deleted, by the UIDs that were seen: a request whose client was killed is carried
+/// out all the same, but the audit log may not call it a success.
+fn made_and_deleted(seen: &Seen) -> BTreeMap<String, (usize, usize)> {
+    let mut uids: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
+    for kind in ["ControllerRevision", "Deployment", "Job", "Service"] {
+        for event in seen.history(kind) {
+            let uid = event.object["metadata"]["uid"].to_string();
+            let (made, deleted) = uids.entry(format!("{kind}/{}", event.name)).or_default();
+            if event.change == Change::Deleted {
+                deleted.insert(uid.clone());
+            }
+            made.insert(uid);
+        }
+    }
+    uids.into_iter().map(|(name, (made, deleted))| (name, (made.len(), deleted.len()))).collect()
+}
+
 /// A rollout of `v2` by that strategy, the operator killed after so many of its writes. Gives back how it ended, and
 /// how many writes it took.
 async fn strategy(lab: &Arc<Lab>, kind: &str, kill_after: Option<usize>) -> Result<(End, usize)> {
@@ -154,7 +171,7 @@ async fn strategy(lab: &Arc<Lab>, kind: &str, kill_after: Option<usize>) -> Resu
     space.wait("the end of all that follows", PATIENCE, done).await?;
     let requests = audit.of_operator(start).await?;
     let end = End {
-        effects: effects(&requests, space.name()),
+        effects: space.record().look(made_and_deleted),
         objects: space.record().look(|seen| objects(seen, space.name())),
     };
     let writes =
