@@ -134,7 +134,7 @@ async fn blue_green_aborted_in_its_bake(space: Arc<Space>) -> Result<()> {
     let first = space.roll_out("shop", &blue_green("v1", &settings)).await?;
     let pods = space.record().look(|seen| pod_uids(seen, "shop"));
     let second = space.roll_out("shop", &blue_green("v2", &settings)).await?;
-    ensure!(second.bake.is_some() && second.message.contains("a failure returns"), "{second:#?}");
+    ensure!(second.bake.is_some() && second.message.contains("returns to revision"), "{second:#?}");
     ensure!(space.record().look(|seen| seen.web_pods("shop").len()) == 4, "the old pods did not stay");
     let generation = second.observed_generation;
     accepted(&space, generation, &format!("abort {}", stable_target(&second)?)).await?;

@@ -1,33 +1,32 @@
 //! After a promotion: the bake, in which a failure still returns, and what is kept of the revision before.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
-
+use super::report::Gate;
 use super::{Draft, clock, decide, proof, strategy};
-use crate::api::{Candidate, Outcome};
+use crate::api::Outcome;
 
-/// A check failed during the bake: the revision before is stable again.
-pub(super) fn failed(d: &mut Draft) -> Option<Candidate> {
-    let previous = d.status.previous.clone()?;
-    let why = proof::bake(d)?;
-    if !d.world.revisions.contains_key(&previous) {
-        return None;
+/// How the checks of the bake stand. Should one have failed, the revision before is stable again, if it is still
+/// stored.
+pub(super) fn prove(d: &mut Draft) -> Gate {
+    let gate = proof::bake(d);
+    if let Gate::Failed { message, .. } = &gate
+        && let Some(previous) = d.status.previous.clone()
+        && d.world.revisions.contains_key(&previous)
+    {
+        decide::revert(d, &previous, "", Outcome::Failed, proof::ANALYSIS_FAILED, message);
     }
-    decide::revert(d, &previous, "", Outcome::Failed, proof::ANALYSIS_FAILED, &why);
-    d.status.candidate.clone()
+    gate
 }
 
 /// Ends what has lasted long enough.
 pub(super) fn go_on(d: &mut Draft) {
     if let Some(bake) = d.status.bake.clone() {
         let lasts = strategy::bake(d, bake.strategy);
-        if over(d, bake.since.0, lasts) {
+        if clock::lasted(d, bake.since.0, lasts) {
             d.status.bake = None;
         }
     }
     let Some(kept) = d.status.kept.clone() else { return };
-    if over(d, kept.since.0, d.goal.keep_old) {
+    if clock::lasted(d, kept.since.0, d.goal.keep_old) {
         d.status.kept = None;
         return;
     }
@@ -39,13 +38,4 @@ pub(super) fn go_on(d: &mut Draft) {
     {
         kept.drained = true;
     }
-}
-
-/// Whether so long has passed; asks to be woken when it will have. By the clock of the wall: a promise to people.
-fn over(d: &mut Draft, since: Timestamp, lasts: Duration) -> bool {
-    let until = clock::after(since, i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX));
-    if until > d.now {
-        d.wake_at(until);
-    }
-    until <= d.now
 }

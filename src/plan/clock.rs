@@ -50,6 +50,16 @@ pub(super) fn passed(d: &mut Draft, start: Timestamp, limit: Duration) -> bool {
     left <= 0
 }
 
+/// Whether so long has passed since `start` by the clock on the wall: a promise to people, which holds while nobody
+/// watches, too. Asks to be woken when it will have.
+pub(super) fn lasted(d: &mut Draft, start: Timestamp, limit: Duration) -> bool {
+    let until = after(start, i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
+    if until > d.now {
+        d.wake_at(until);
+    }
+    until <= d.now
+}
+
 /// `seconds` after `at`.
 pub(super) fn after(at: Timestamp, seconds: i64) -> Timestamp {
     at.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)

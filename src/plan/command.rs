@@ -206,6 +206,7 @@ fn promote_full(d: &mut Draft) -> Answer {
         return refused("no steps are left");
     }
     rollout::skip_steps(d);
+    analysis::acknowledge(&mut d.status.analysis);
     d.status.paused = false;
     accepted("all steps that were left are skipped")
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::replicas::Moves;
-use super::report::{Found, Gate};
+use super::report::{self, Found, Gate};
 use super::strategy;
 use super::world::{Rev, RevisionObs, Selector, Upkeep};
 use super::{Draft, Facts, Write, aftermath, clock, history, migration, proof, prune, rollout, traffic};
@@ -18,10 +18,14 @@ pub(super) fn decide(d: &mut Draft) -> Found {
         Some(candidate) if candidate.verdict.is_none() => forward(d, &candidate),
         Some(candidate) if d.status.stable.is_some() => back(d, &candidate),
         Some(candidate) => stay(d, &candidate),
-        None => match aftermath::failed(d) {
-            Some(candidate) => back(d, &candidate),
-            None => rest(d),
-        },
+        None => {
+            let analysis = aftermath::prove(d);
+            let found = match d.status.candidate.clone() {
+                Some(candidate) => back(d, &candidate),
+                None => rest(d),
+            };
+            Found { analysis, ..found }
+        }
     };
     proof::sweep(d);
     found.surplus = d.status.candidate.is_none() && d.stable().is_some_and(|stable| !alone(d, &stable));
@@ -62,6 +66,7 @@ pub(super) fn start(d: &mut Draft, revision: &Rev, asked: &str) {
     d.status.kept = None;
     d.status.analysis.clear();
     d.status.smoke_tests.clear();
+    d.status.conditions.retain(|condition| !report::PROOFS.contains(&condition.type_.as_str()));
     d.status.candidate = Some(Candidate {
         revision: revision.clone(),
         attempt: d.status.attempt,
@@ -108,8 +113,10 @@ pub(super) fn revert(d: &mut Draft, to: &Rev, asked: &str, outcome: Outcome, rea
     d.status.kept = None;
     d.status.promotion += 1;
     d.status.attempt += 1;
+    // What the spec asks for is what is not to be tried again.
+    let revision = if d.goal.desired == *to { from } else { d.goal.desired.clone() };
     d.status.candidate = Some(Candidate {
-        revision: from,
+        revision,
         attempt: d.status.attempt,
         asked: asked.to_owned(),
         strategy,
@@ -122,6 +129,9 @@ pub(super) fn revert(d: &mut Draft, to: &Rev, asked: &str, outcome: Outcome, rea
         progress: None,
     });
     end(d, outcome, reason, message);
+    if d.goal.desired == *to {
+        d.status.candidate = None;
+    }
 }
 
 /// An attempt under way: gate after gate.
@@ -146,6 +156,7 @@ fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
         found.migrated = Gate::Waiting("its migration Job is being removed".to_owned());
     }
     if !found.migrated.is_open() {
+        found.paused = found.migrated == Gate::Waiting(migration::PAUSED.to_owned());
         clock::stop(d);
         if d.status.candidate.as_ref().is_some_and(|c| c.verdict.is_none()) {
             hold(d, candidate);

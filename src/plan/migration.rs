@@ -15,6 +15,9 @@ const LONGEST_RETRY: i64 = 300;
 /// The reason of a verdict when the migration failed.
 pub(super) const FAILED: &str = "MigrationFailed";
 
+/// Why the migration does not begin.
+pub(super) const PAUSED: &str = "the migration waits until a person says resume";
+
 /// What stands before the line of a log in a message, to its end.
 pub const LOG_QUOTE: &str = "; its log says: ";
 
@@ -164,6 +167,9 @@ fn absent(d: &mut Draft, candidate: &Candidate) -> Gate {
         && let Some(waiting) = strategy::waits_for(candidate.strategy, d.world, &candidate.revision)
     {
         return Gate::Waiting(waiting);
+    }
+    if d.status.paused {
+        return Gate::Waiting(PAUSED.to_owned());
     }
     d.write(Write::CreateJob { revision: candidate.revision.clone(), attempt: candidate.attempt });
     Gate::Waiting("the migration Job starts".to_owned())

@@ -84,19 +84,12 @@ fn checks(d: &mut Draft, candidate: &Candidate, ready: bool, proof: &mut Proof) 
         }
         worst = worst.max(judgement);
     }
-    proof.analysis = match worst {
-        Judgement::NotRequired => Gate::Unjudged,
-        Judgement::Passed => Gate::Passed,
-        Judgement::Passing(why) | Judgement::Waiting(why) => Gate::Waiting(why),
-        Judgement::Inconclusive(why) => {
-            proof.inconclusive = Some(why.clone());
-            Gate::Failing { reason: "Inconclusive".to_owned(), message: why }
-        }
-        Judgement::Failed(why) => {
-            proof.failed = Some((ANALYSIS_FAILED, why.clone()));
-            Gate::Failed { reason: ANALYSIS_FAILED.to_owned(), message: why }
-        }
-    };
+    match &worst {
+        Judgement::Inconclusive(why) => proof.inconclusive = Some(why.clone()),
+        Judgement::Failed(why) => proof.failed = Some((ANALYSIS_FAILED, why.clone())),
+        _ => {}
+    }
+    proof.analysis = gate(worst);
 }
 
 fn smoke_tests(d: &mut Draft, candidate: &Candidate, proof: &mut Proof) {
@@ -150,9 +143,19 @@ pub(super) fn sweep(d: &mut Draft) {
     }
 }
 
-/// After a promotion the checks go on. A sentence when one of them failed.
-pub(super) fn bake(d: &mut Draft) -> Option<String> {
-    let (bake, revision, stable) = (d.status.bake.clone()?, d.stable()?, d.status.previous.clone()?);
+/// After a promotion the checks go on.
+pub(super) fn bake(d: &mut Draft) -> Gate {
+    let (Some(bake), Some(revision), Some(stable)) =
+        (d.status.bake.clone(), d.stable(), d.status.previous.clone())
+    else {
+        return Gate::Unjudged;
+    };
+    let goal = d.goal;
+    if d.status.candidate.is_some()
+        || goal.proofs.checks.iter().all(|check| !check.is_measured(During::Bake, bake.strategy))
+    {
+        return Gate::Unjudged;
+    }
     let span = Span {
         name: "bake".to_owned(),
         attempt: d.status.attempt,
@@ -161,24 +164,27 @@ pub(super) fn bake(d: &mut Draft) -> Option<String> {
         which: Which::Background(During::Bake, bake.strategy),
         at_least: Duration::ZERO,
     };
-    let goal = d.goal;
-    let none = goal.proofs.checks.iter().all(|check| !check.is_measured(During::Bake, bake.strategy));
-    if none {
-        return None;
-    }
     let found =
         analysis::assess(&goal.proofs.checks, &[span], &mut d.status.analysis, &d.world.measured, d.now);
-    let mut failed = None;
+    let mut worst = Judgement::NotRequired;
     for Assessment { judgement, measure, wake } in found {
         d.measure.extend(measure);
         if let Some(wake) = wake {
             d.wake_at(wake);
         }
-        if let Judgement::Failed(why) = judgement {
-            failed = Some(why);
-        }
+        worst = worst.max(judgement);
     }
-    failed
+    gate(worst)
+}
+
+fn gate(judgement: Judgement) -> Gate {
+    match judgement {
+        Judgement::NotRequired => Gate::Unjudged,
+        Judgement::Passed => Gate::Passed,
+        Judgement::Passing(why) | Judgement::Waiting(why) => Gate::Waiting(why),
+        Judgement::Inconclusive(message) => Gate::Failing { reason: "Inconclusive".to_owned(), message },
+        Judgement::Failed(message) => Gate::Failed { reason: ANALYSIS_FAILED.to_owned(), message },
+    }
 }
 
 /// Whether a check waits for a person.

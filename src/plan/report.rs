@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::Draft;
 use super::world::{Rev, Selector};
 use super::{clock, migration, proof, strategy};
-use crate::api::{Candidate, Outcome, Phase, Verdict};
+use crate::api::{Candidate, During, Outcome, Phase, Verdict};
 
 /// How a gate stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +71,9 @@ pub const SECRET_REGENERATED: &str = "SecretRegenerated";
 
 /// The condition that a canary has too few pods for any of its weights.
 const WEIGHTS_UNATTAINABLE: &str = "WeightsUnattainable";
+
+/// Conditions that tell of one attempt only.
+pub(super) const PROOFS: [&str; 2] = ["SmokeTested", "AnalysisPassed"];
 
 /// How many pods a message names.
 const NAMED: usize = 5;
@@ -145,6 +148,11 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
             "ScaledToZero",
             format!("{head} waits until replicas is above 0"),
         );
+    }
+    if found.paused
+        && let Some(verdicts) = waits_for_a_person(d, found, candidate, &head)
+    {
+        return verdicts;
     }
     for gate in [&found.secrets, &found.migrated] {
         match gate {
@@ -313,11 +321,15 @@ fn at_rest(d: &Draft, found: &Found) -> Verdicts {
 
 /// What still follows from the last promotion.
 fn after_promotion(d: &Draft) -> String {
-    let Some(previous) = &d.status.previous else { return String::new() };
-    if let Some(bake) = &d.status.bake {
+    if d.status.paused {
+        return "; a person said pause: the next rollout waits for resume".to_owned();
+    }
+    if let (Some(bake), Some(previous)) = (&d.status.bake, &d.status.previous) {
         let lasts = i64::try_from(strategy::bake(d, bake.strategy).as_secs()).unwrap_or(i64::MAX);
         let until = clock::after(bake.since.0, lasts);
-        return format!("; until {until} a failure returns to revision {previous}");
+        let checked = d.goal.proofs.checks.iter().any(|check| check.is_measured(During::Bake, bake.strategy));
+        let or = if checked { " or a failed check" } else { "" };
+        return format!("; until {until} an abort{or} returns to revision {previous}");
     }
     String::new()
 }

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::proof::{self, Proof};
 use super::report::{Found, Gate};
 use super::strategy::{self, Aim};
+use super::world::Selector;
 use super::{Draft, Write, clock, decide, history};
 use crate::api::{Bake, Candidate, Kept, Outcome, StrategyKind};
 
@@ -21,7 +22,7 @@ pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
     let stays = d.status.paused || proof.inconclusive.is_some();
     if !stays {
         let evaluated = d.status.candidate.as_ref().map(|candidate| candidate.step);
-        while pass(d, found, &proof, evaluated) {}
+        while pass(d, &proof, evaluated) {}
     }
     let Some(candidate) = d.status.candidate.clone() else { return };
     let aim = strategy::aim(d, &candidate);
@@ -36,13 +37,25 @@ pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
     } else if returning {
         back_to_stable_first(d, &candidate, aim, found);
     } else {
-        let moves = strategy::advance(d, &candidate, aim);
+        let moves = strategy::advance(d, &candidate, gated(d, &candidate, aim, found));
         decide::perform(d, Some(&candidate.revision), &moves);
         pods(d, &candidate, aim, found);
         match strategy::step(&candidate) {
             Some(_) => at_step(d, &candidate, aim, found),
             None => last_stretch(d, &candidate, found),
         }
+    }
+}
+
+/// Where all gates come before the requests, the checks do, too.
+fn gated(d: &Draft, candidate: &Candidate, aim: Aim, found: &Found) -> Aim {
+    let selected = d.world.service.as_ref().map(|service| &service.selector);
+    let there = selected == Some(&Selector::Only(candidate.revision.clone()));
+    match aim {
+        Aim::Stand { size, .. } if !there && matches!(found.analysis, Gate::Waiting(_)) => {
+            Aim::Stand { size, switch: false }
+        }
+        aim => aim,
     }
 }
 
@@ -63,7 +76,7 @@ fn prove(d: &mut Draft) -> Proof {
 
 /// Leaves the present step behind, if it has passed. False when there is none, or it has not. The proof was looked at
 /// for the step `proven`.
-fn pass(d: &mut Draft, found: &mut Found, proof: &Proof, proven: Option<i32>) -> bool {
+fn pass(d: &mut Draft, proof: &Proof, proven: Option<i32>) -> bool {
     let Some(candidate) = d.status.candidate.clone() else { return false };
     let Some(step) = strategy::step(&candidate).cloned() else { return false };
     if d.goal.replicas == 0 {
@@ -75,7 +88,7 @@ fn pass(d: &mut Draft, found: &mut Found, proof: &Proof, proven: Option<i32>) ->
         if begun.is_none() {
             begin(d);
         }
-        found.unsplittable || strategy::reached(d, &candidate, aim)
+        strategy::reached(d, &candidate, aim)
     } else if step.analysis.is_some() || step.smoke_test.is_some() {
         if Some(candidate.step) != proven {
             // It has just begun: what it asks for is looked at next.
@@ -94,7 +107,7 @@ fn pass(d: &mut Draft, found: &mut Found, proof: &Proof, proven: Option<i32>) ->
             }
         };
         let duration = step.pause.and_then(|pause| pause.duration);
-        found.unsplittable || duration.is_some_and(|duration| clock::passed(d, since, duration.into()))
+        duration.is_some_and(|duration| clock::lasted(d, since, duration.into()))
     };
     if passed {
         next_step(d);
@@ -106,7 +119,9 @@ fn begin(d: &mut Draft) {
     let now = d.now;
     if let Some(candidate) = d.status.candidate.as_mut() {
         candidate.step_since = Some(Time(now));
-        candidate.weight = strategy::weight(candidate).and_then(|weight| i32::try_from(weight).ok());
+        let weight = strategy::weight(candidate).and_then(|weight| i32::try_from(weight).ok());
+        candidate.weight =
+            weight.map(|weight| if strategy::step(candidate).is_none() { 100 } else { weight });
     }
 }
 
@@ -146,7 +161,7 @@ fn pods(d: &Draft, candidate: &Candidate, aim: Aim, found: &mut Found) {
 fn at_step(d: &mut Draft, candidate: &Candidate, aim: Aim, found: &mut Found) {
     let waits_for_pods = found.pods != Gate::Passed;
     found.traffic = Gate::Waiting(format!(
-        "requests stay with the stable revision until step {} of {} has passed",
+        "all requests move once every step has passed; step {} of {} is under way",
         candidate.step + 1,
         candidate.steps.len()
     ));
@@ -209,6 +224,10 @@ fn keep_time(d: &mut Draft, candidate: &Candidate, aim: Aim, found: &mut Found) 
     found.waits = strategy::waits_for(candidate.strategy, d.world, focus);
     if strategy::size(d, aim) == 0 || d.world.asked(focus) == 0 {
         clock::stop(d);
+        // What was counted until now were pods of the stable revision, on their return.
+        if let Some(candidate) = d.status.candidate.as_mut() {
+            candidate.progress = None;
+        }
         return;
     }
     let available = d.world.deployments.get(focus).map_or(0, |deployment| deployment.available);

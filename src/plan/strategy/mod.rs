@@ -32,13 +32,12 @@ pub(super) enum Aim {
 
 /// The steps that an attempt freezes. Without a stable revision there is nothing to compare with, and none.
 pub(super) fn steps(d: &Draft) -> (StrategyKind, Vec<CanaryStep>) {
-    let goal = d.goal;
-    match goal.strategy {
-        StrategyKind::BlueGreen | StrategyKind::Canary if d.status.stable.is_none() => {
-            (StrategyKind::Rolling, Vec::new())
-        }
-        StrategyKind::Rolling if d.status.stable.is_none() => (StrategyKind::Rolling, Vec::new()),
-        kind => (kind, goal.steps.clone()),
+    match d.goal.strategy {
+        StrategyKind::Recreate if d.status.stable.is_none() => (StrategyKind::Recreate, Vec::new()),
+        _ if d.status.stable.is_none() => (StrategyKind::Rolling, Vec::new()),
+        // rolled as Rolling would
+        StrategyKind::Canary if one_without_surge(d) => (StrategyKind::Canary, Vec::new()),
+        kind => (kind, d.goal.steps.clone()),
     }
 }
 
@@ -63,7 +62,8 @@ pub(super) fn aim(d: &Draft, candidate: &Candidate) -> Aim {
         // The first batch has the word before the others follow.
         StrategyKind::Rolling if !last => {
             let batch = wanted.min(d.goal.surge.saturating_add(d.goal.unavailable).max(1));
-            Aim::Mix { candidate: batch, stable: wanted - batch }
+            let stable = wanted.min(wanted.saturating_add(d.goal.surge).saturating_sub(batch));
+            Aim::Mix { candidate: batch, stable }
         }
         StrategyKind::Canary | StrategyKind::Rolling => Aim::Mix { candidate: wanted, stable: 0 },
     }
@@ -71,7 +71,11 @@ pub(super) fn aim(d: &Draft, candidate: &Candidate) -> Aim {
 
 /// Whole pods cannot split the requests as the steps ask: one pod, and no room for a second.
 pub(super) fn cannot_split(d: &Draft, candidate: &Candidate) -> bool {
-    candidate.strategy == StrategyKind::Canary && d.goal.replicas == 1 && d.goal.surge == 0
+    candidate.strategy == StrategyKind::Canary && one_without_surge(d)
+}
+
+const fn one_without_surge(d: &Draft) -> bool {
+    d.goal.replicas == 1 && d.goal.surge == 0
 }
 
 /// The step under way; none once all are behind.
@@ -119,10 +123,13 @@ pub(super) fn reached(d: &Draft, candidate: &Candidate, aim: Aim) -> bool {
         Aim::Mix { candidate: size, stable } => {
             let others = |rev: &&Rev| **rev != *focus && Some(*rev) != d.status.stable.as_ref();
             let stable_asked = d.status.stable.as_ref().map_or(0, |rev| world.asked(rev));
+            let stable_serves = d.status.stable.as_ref().map_or(0, |rev| world.serving(rev));
             up(size)
                 && world.serving(focus) >= size
                 && stable_asked == stable
-                && world.populated().into_iter().filter(others).all(|rev| world.is_quiet(rev))
+                && (world.populated().into_iter().filter(others).all(|rev| world.is_quiet(rev))
+                    // a superseded revision serves in the place of broken stable pods
+                    || stable_serves < stable)
         }
         Aim::Stand { size, .. } => {
             up(size) && !before_standing(d) && world.published.get(focus).copied().unwrap_or_default() >= size
@@ -177,9 +184,9 @@ pub(super) fn freeze(d: &Draft, candidate: &Candidate, aim: Aim) -> Moves {
     let focus = &candidate.revision;
     let asked = d.world.asked(focus).min(d.goal.replicas);
     match aim {
-        Aim::Replace => Moves::default(),
+        Aim::Replace => recreate::keep(d, focus),
         Aim::Mix { .. } if mix::in_the_way(d, focus) => stand::clear(d),
-        Aim::Mix { .. } => mix::roll(d, focus, asked, d.goal.replicas - asked).next(),
+        Aim::Mix { stable, .. } => mix::roll(d, focus, asked, stable.max(d.goal.replicas - asked)).next(),
         Aim::Stand { .. } if before_standing(d) => to_stable(d),
         Aim::Stand { .. } => stand::still(d),
     }

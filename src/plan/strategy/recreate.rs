@@ -17,6 +17,22 @@ pub(super) fn advance(d: &Draft, focus: &Rev) -> Moves {
     moves
 }
 
+/// Whatever has pods is kept at its size; before anything was taken down, that is the stable revision.
+pub(super) fn keep(d: &Draft, focus: &Rev) -> Moves {
+    let has_pods = |rev: &&Rev| d.world.asked(rev) > 0;
+    let stable = d.status.stable.as_ref();
+    let Some(kept) = stable.filter(has_pods).or_else(|| Some(focus).filter(has_pods)).or(stable) else {
+        return Moves::default();
+    };
+    let (asked, wanted) = (d.world.asked(kept), d.goal.replicas);
+    let alone = waits_for(d.world, kept).is_none();
+    Moves {
+        raise: (asked < wanted && alone).then(|| (kept.clone(), wanted)).into_iter().collect(),
+        lower: (asked > wanted).then(|| (kept.clone(), wanted)),
+        ..Moves::default()
+    }
+}
+
 /// Takes the pods of every revision but the focus away.
 pub(super) fn clear(world: &World, focus: &Rev) -> Moves {
     let lower = world

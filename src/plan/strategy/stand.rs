@@ -33,11 +33,15 @@ pub(super) fn beside(d: &Draft, focus: &Rev, size: u32, switch: bool) -> Moves {
 pub(super) fn still(d: &Draft) -> Moves {
     let Some(service) = &d.world.service else { return to_stable(d) };
     let Selector::Only(selected) = &service.selector else { return Moves::default() };
-    let asked = d.world.asked(selected);
-    let grows = asked > 0 && asked < d.goal.replicas && d.world.settled(selected);
+    let (asked, wanted) = (d.world.asked(selected), d.goal.replicas);
+    let exists = asked > 0 || d.status.stable.as_ref() == Some(selected);
+    let settled = d.world.settled(selected);
     Moves {
-        raise: grows.then(|| (selected.clone(), d.goal.replicas)).into_iter().collect(),
-        lower: None,
+        raise: (exists && asked < wanted && settled)
+            .then(|| (selected.clone(), wanted))
+            .into_iter()
+            .collect(),
+        lower: (asked > wanted && settled).then(|| (selected.clone(), wanted)),
         selector: Some(service.selector.clone()),
     }
 }
@@ -106,12 +110,21 @@ impl Stand<'_> {
         let stable = self.d.status.stable.as_ref();
         let wanted = if self.switch { self.focus } else { stable.unwrap_or(self.focus) };
         match self.d.world.service.as_ref().map(|service| &service.selector) {
-            Some(Selector::Only(present)) if present != wanted && !self.takes_over(wanted, present) => {
-                present
-            }
-            Some(_) => wanted,
+            Some(Selector::Only(present)) => self.instead_of(present, wanted),
+            Some(Selector::Wide) => wanted,
             None => stable.unwrap_or(wanted),
         }
+    }
+
+    fn instead_of<'b>(&'b self, present: &'b Rev, wanted: &'b Rev) -> &'b Rev {
+        let dead = self.d.world.deployments.get(present).is_none_or(|deployment| deployment.available == 0);
+        if present != wanted && self.takes_over(wanted, present) {
+            return wanted;
+        }
+        // What serves in its place is no more than a guest, or dead: the stable revision has the requests meanwhile.
+        let stable = self.d.status.stable.as_ref().filter(|stable| *stable != present);
+        let back = stable.filter(|stable| (present != wanted || dead) && self.takes_over(stable, present));
+        back.unwrap_or(present)
     }
 
     /// A candidate takes over in full. The stable revision takes over as soon as no request is lost by it: it is what
@@ -132,8 +145,10 @@ impl Stand<'_> {
     /// Above its size, and no request goes there: at most one revision a pass.
     fn lower(&self) -> Option<(Rev, u32)> {
         let world = self.d.world;
-        let trimmed =
-            [Some((self.focus, self.size)), self.incumbent().map(|rev| (rev, self.d.goal.replicas))];
+        // What receives requests is as large as the app, whatever it is to be in the end.
+        let receives = self.incumbent().is_none() || world.endpoints.get(self.focus).is_some_and(|n| *n > 0);
+        let size = if receives { self.size.max(self.d.goal.replicas) } else { self.size };
+        let trimmed = [Some((self.focus, size)), self.incumbent().map(|rev| (rev, self.d.goal.replicas))];
         for (rev, size) in trimmed.into_iter().flatten() {
             if world.asked(rev) > size && world.settled(rev) {
                 return Some((rev.clone(), size));

@@ -88,7 +88,7 @@ fn blue_green_stands_beside_and_moves_all_requests_in_one_write() {
     assert_eq!(scene.status.stable.as_deref(), Some("v2"));
     assert!(sizes(&plan).is_empty(), "the old pods stay through the bake: {:?}", plan.writes);
     assert_eq!(scene.status.phase, Some(Phase::Healthy), "{}", scene.status.message);
-    assert!(scene.status.message.contains("a failure returns to revision v1"), "{}", scene.status.message);
+    assert!(scene.status.message.contains("an abort returns to revision v1"), "{}", scene.status.message);
     // After the bake they go, and are kept as a definition.
     scene.later(601);
     assert_eq!(sizes(&scene.settle()), [size("v1", 0)]);
@@ -296,7 +296,7 @@ fn one_pod_without_surge_rolls_as_rolling_would_and_says_so() {
     scene.store("v2", |_| {});
     scene.settle();
     assert_eq!(scene.condition("WeightsUnattainable"), Some("True"), "{}", scene.status.message);
-    assert_eq!(scene.status.candidate.as_ref().unwrap().step, 2);
+    assert!(scene.status.candidate.as_ref().unwrap().steps.is_empty());
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn abort_wins_over_promote_full_and_pause() {
     let mut scene = rollout(StrategyKind::Canary, vec![weight(33), wait(None)]);
     scene.command("promote-full");
     scene.settle();
-    assert_eq!(scene.status.candidate.as_ref().unwrap().step, 2);
+    assert!(scene.status.candidate.as_ref().unwrap().steps.is_empty());
     scene.command("abort");
     scene.settle();
     let verdict = scene.status.candidate.as_ref().unwrap().verdict.clone().unwrap();
@@ -543,4 +543,137 @@ fn a_first_release_is_compared_with_nothing() {
     scene.points_to(only("v1"));
     let plan = scene.settle();
     assert!(plan.measure.is_empty() && scene.status.stable.is_some(), "{}", scene.status.message);
+}
+
+#[test]
+fn a_frozen_canary_gives_its_share_to_nobody() {
+    let mut scene = Scene::stable();
+    scene.goal.replicas = 1;
+    scene.run("v1", 1, 1);
+    scene.settle();
+    scene.goal.strategy = StrategyKind::Canary;
+    scene.goal.steps = vec![weight(10), wait(None)];
+    scene.ask("v2");
+    scene.store("v2", |_| {});
+    scene.settle();
+    scene.run("v2", 1, 1);
+    scene.points_to(Selector::Wide);
+    scene.settle();
+    scene.goal.command = Some(format!("pause v2/{}/1", scene.status.attempt));
+    let plan = scene.settle();
+    assert!(sizes(&plan).is_empty(), "{:?}", plan.writes);
+}
+
+#[test]
+fn a_rollback_after_a_failure_does_not_try_the_failed_release_again() {
+    let mut scene = Scene::rolling();
+    scene.store("v0", |revision| {
+        revision.attempt = 1;
+        revision.promotion = 1;
+    });
+    scene.status.previous = Some("v0".to_owned());
+    scene.command("abort");
+    scene.settle();
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Aborted), "{}", scene.status.message);
+    scene.command("rollback");
+    let plan = scene.settle();
+    let candidate = scene.status.candidate.as_ref().unwrap();
+    assert_eq!((candidate.revision.as_str(), candidate.verdict.is_some()), ("v2", true));
+    assert_eq!(scene.status.stable.as_deref(), Some("v0"));
+    assert!(sizes(&plan).contains(&size("v0", 1)), "{:?}", plan.writes);
+}
+
+#[test]
+fn what_receives_requests_is_not_cut_down_to_a_preview() {
+    let mut scene = blue_green(vec![wait(None)]);
+    scene.goal.preview_replicas = Some(1);
+    scene.run("v1", 0, 0);
+    stands(&mut scene, "v2", 3);
+    switched(&mut scene, "v1", "v2", 3);
+    let plan = scene.settle();
+    assert!(!sizes(&plan).contains(&size("v2", 1)), "{:?}", plan.writes);
+}
+
+#[test]
+fn a_candidate_that_dies_after_the_switch_gives_the_requests_back() {
+    let mut scene = blue_green(vec![]);
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    switched(&mut scene, "v1", "v2", 0);
+    scene.world.deployments.get_mut("v2").unwrap().available = 0;
+    assert_eq!(selects(&scene.settle()), Some(only("v1")));
+}
+
+#[test]
+fn a_service_led_to_strangers_is_led_back_at_any_step() {
+    let mut scene = blue_green(vec![]);
+    scene.run("v2", 3, 0);
+    scene.world.endpoints.clear();
+    scene.points_to(only("v9"));
+    assert_eq!(selects(&scene.settle()), Some(only("v1")));
+}
+
+#[test]
+fn a_paused_app_is_kept_at_its_size() {
+    let mut scene = blue_green(vec![wait(None)]);
+    stands(&mut scene, "v2", 3);
+    scene.goal.command = Some(format!("pause v2/{}/1", scene.status.attempt));
+    scene.settle();
+    scene.world.deployments.remove("v1");
+    scene.world.endpoints.remove("v1");
+    assert_eq!(sizes(&scene.settle()), [size("v1", 3)]);
+}
+
+#[test]
+fn a_pause_holds_the_migration() {
+    let mut scene = Scene::stable();
+    scene.goal.command = Some("pause v1/1/1".to_owned());
+    scene.settle();
+    assert!(scene.status.message.contains("waits for resume"), "{}", scene.status.message);
+    scene.ask("v2");
+    scene.store("v2", |revision| revision.needs_migration = true);
+    let plan = scene.settle();
+    assert!(!plan.writes.iter().any(|write| matches!(write, Write::CreateJob { .. })), "{:?}", plan.writes);
+    assert_eq!(scene.status.phase, Some(Phase::Paused), "{}", scene.status.message);
+}
+
+#[test]
+fn an_autoscaler_skips_no_persons_gate() {
+    let mut scene = rollout(StrategyKind::Canary, vec![weight(33), wait(None)]);
+    scene.goal.surge = 0;
+    scene.goal.unavailable = 1;
+    scene.run("v2", 1, 1);
+    scene.run("v1", 2, 2);
+    scene.points_to(Selector::Wide);
+    scene.settle();
+    scene.goal.replicas = 1;
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Paused), "{}", scene.status.message);
+    assert_eq!(scene.condition("WeightsUnattainable"), Some("True"));
+}
+
+#[test]
+fn the_very_first_recreate_has_no_steps() {
+    let mut scene = Scene::new();
+    scene.goal.strategy = StrategyKind::Recreate;
+    scene.goal.steps = vec![CanaryStep { smoke_test: Some(Default::default()), ..CanaryStep::default() }];
+    scene.store("v1", |_| {});
+    scene.settle();
+    assert!(scene.status.candidate.as_ref().unwrap().steps.is_empty());
+}
+
+#[test]
+fn blue_green_moves_no_request_before_its_checks_have_passed() {
+    let mut scene = blue_green(vec![]);
+    scene.goal.proofs = proofs(&check(", during: [Rollout]"));
+    stands(&mut scene, "v2", 3);
+    let mut plan = scene.settle();
+    for _ in 0..2 {
+        assert_eq!(selects(&plan), None);
+        answer(&mut scene, &plan, &Answer::Value("0.01".to_owned()));
+        scene.later(10);
+        plan = scene.settle();
+    }
+    assert_eq!(selects(&plan), Some(only("v2")));
 }

@@ -1095,9 +1095,9 @@ impl State {
         let moved = matches!((was, self.service), (Points::Only(from), Points::Only(to)) if from != to);
         if let Points::Only(revision) = self.service {
             let after = if moved {
-                // None of its pods is among the endpoints yet: those that are ready will be.
-                self.truth.deployments[revision].ready.min(planned_from.deployments[revision].ready)
-                    + self.unpublished[revision]
+                // None of its pods is among the endpoints yet: those that are known to be ready will be. That one has
+                // failed meanwhile is known to nobody but its kubelet.
+                planned_from.deployments[revision].ready
             } else {
                 self.certain(planned_from)[revision]
             };
