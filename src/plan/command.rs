@@ -188,7 +188,6 @@ impl Command<'_> {
         if revision.needs_migration && !revision.migrated {
             return refused(format!("revision {to} has never migrated the database, so it never ran"));
         }
-        d.status.candidate = None;
         let asked = d.goal.command.clone().unwrap_or_default();
         let message = format!("a person returned from revision {stable} to {to}");
         decide::revert(d, &to, &asked, Outcome::RolledBack, "RolledBackByCommand", &message);

@@ -113,8 +113,8 @@ pub(super) fn revert(d: &mut Draft, to: &Rev, asked: &str, outcome: Outcome, rea
     d.status.kept = None;
     d.status.promotion += 1;
     d.status.attempt += 1;
-    // What the spec asks for is what is not to be tried again.
-    let revision = if d.goal.desired == *to { from } else { d.goal.desired.clone() };
+    // What was tried last is not to be tried again by itself; a newer spec is.
+    let revision = d.status.candidate.take().map_or(from, |candidate| candidate.revision);
     d.status.candidate = Some(Candidate {
         revision,
         attempt: d.status.attempt,
@@ -420,7 +420,7 @@ pub(super) fn alone(d: &Draft, focus: &Rev) -> bool {
     let mut others = d.world.populated().into_iter().filter(|rev| *rev != focus);
     match d.world.service.as_ref().map(|service| &service.selector) {
         Some(Selector::Only(selected)) => {
-            selected == focus && others.all(|rev| !d.world.endpoints.get(rev).is_some_and(|ready| *ready > 0))
+            selected == focus && others.all(|rev| d.world.endpoints.get(rev).is_none_or(|ready| *ready == 0))
         }
         _ => others.all(|rev| d.world.is_quiet(rev)),
     }

@@ -35,6 +35,7 @@ impl Gate {
 
 /// What the decision found, for the report.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a finding of its own, and none depends on another")]
 pub(super) struct Found {
     pub secrets: Gate,
     pub migrated: Gate,

@@ -278,7 +278,7 @@ fn promote(d: &mut Draft, candidate: &Candidate) {
         let previous = status.previous.is_some();
         status.bake =
             (baking && previous).then(|| Bake { since: since.clone(), strategy: candidate.strategy });
-        status.kept = (keeping && previous).then(|| Kept { since, drained: false });
+        status.kept = (keeping && previous).then_some(Kept { since, drained: false });
     }
     status.promotion += 1;
     status.candidate = None;

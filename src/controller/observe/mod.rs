@@ -166,8 +166,8 @@ fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> 
 }
 
 fn image(revision: &Revision) -> String {
-    let containers = revision.pod_template.spec.iter().flat_map(|spec| &spec.containers);
-    containers.filter_map(|container| container.image.clone()).next().unwrap_or_default()
+    let mut containers = revision.pod_template.spec.iter().flat_map(|spec| &spec.containers);
+    containers.find_map(|container| container.image.clone()).unwrap_or_default()
 }
 
 fn outcome(text: &str) -> Option<Outcome> {

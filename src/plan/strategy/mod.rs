@@ -124,12 +124,11 @@ pub(super) fn reached(d: &Draft, candidate: &Candidate, aim: Aim) -> bool {
             let others = |rev: &&Rev| **rev != *focus && Some(*rev) != d.status.stable.as_ref();
             let stable_asked = d.status.stable.as_ref().map_or(0, |rev| world.asked(rev));
             let stable_serves = d.status.stable.as_ref().map_or(0, |rev| world.serving(rev));
-            up(size)
-                && world.serving(focus) >= size
-                && stable_asked == stable
-                && (world.populated().into_iter().filter(others).all(|rev| world.is_quiet(rev))
-                    // a superseded revision serves in the place of broken stable pods
-                    || stable_serves < stable)
+            // Broken stable pods: what serves in their place (a superseded revision, or more of the candidate than its
+            // share) has to go on, and the fix does not wait for them.
+            let short = stable_serves < stable;
+            let others_gone = world.populated().into_iter().filter(others).all(|rev| world.is_quiet(rev));
+            world.serving(focus) >= size && (short || (up(size) && stable_asked == stable && others_gone))
         }
         Aim::Stand { size, .. } => {
             up(size) && !before_standing(d) && world.published.get(focus).copied().unwrap_or_default() >= size

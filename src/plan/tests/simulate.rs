@@ -65,8 +65,8 @@ prop_compose! {
         let strategy = kind;
         scene.goal.strategy = strategy;
         scene.goal.steps = steps(strategy);
-        scene.goal.blue_green_bake = std::time::Duration::from_secs(600);
-        scene.goal.keep_old = std::time::Duration::from_secs(1200);
+        scene.goal.blue_green_bake = std::time::Duration::from_mins(10);
+        scene.goal.keep_old = std::time::Duration::from_mins(20);
         scene.goal.keep_old_replicas = 1;
         scene.status.paused = paused;
         scene.status.previous = previous;

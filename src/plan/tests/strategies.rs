@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::scene::{Scene, at, sizes};
 use crate::api::testing::app;
-use crate::api::{CanaryStep, CommandAnswer, OnFailure, Outcome, Pause, Phase, StrategyKind};
+use crate::api::{CanaryStep, CommandAnswer, OnFailure, Outcome, Pause, Phase, SmokeTestStep, StrategyKind};
 use crate::plan::analysis::{Answer, Measured, Proofs};
 use crate::plan::{Plan, PreviewObs, Selector, Write};
 
@@ -34,8 +34,8 @@ fn rollout(strategy: StrategyKind, steps: Vec<CanaryStep>) -> Scene {
     let mut scene = Scene::stable();
     scene.goal.strategy = strategy;
     scene.goal.steps = steps;
-    scene.goal.blue_green_bake = Duration::from_secs(600);
-    scene.goal.keep_old = Duration::from_secs(3600);
+    scene.goal.blue_green_bake = Duration::from_mins(10);
+    scene.goal.keep_old = Duration::from_hours(1);
     preview(&mut scene, None);
     scene.ask("v2");
     scene.store("v2", |_| {});
@@ -419,7 +419,7 @@ fn check(more: &str) -> String {
 fn a_failed_smoke_test_moves_nothing_and_takes_the_pods_away() {
     let mut scene = Scene::stable();
     scene.goal.proofs = proofs("{smokeTests: [{name: home, http: {path: /}}]}");
-    let smoke = CanaryStep { smoke_test: Some(Default::default()), ..CanaryStep::default() };
+    let smoke = CanaryStep { smoke_test: Some(SmokeTestStep::default()), ..CanaryStep::default() };
     scene.goal.strategy = StrategyKind::BlueGreen;
     scene.goal.steps = vec![smoke];
     preview(&mut scene, None);
@@ -447,7 +447,7 @@ fn a_failed_smoke_test_moves_nothing_and_takes_the_pods_away() {
 fn a_passed_smoke_test_lets_all_requests_move() {
     let mut scene = Scene::stable();
     scene.goal.proofs = proofs("{smokeTests: [{name: home, http: {path: /}}]}");
-    let smoke = CanaryStep { smoke_test: Some(Default::default()), ..CanaryStep::default() };
+    let smoke = CanaryStep { smoke_test: Some(SmokeTestStep::default()), ..CanaryStep::default() };
     scene.goal.strategy = StrategyKind::BlueGreen;
     scene.goal.steps = vec![smoke];
     preview(&mut scene, None);
@@ -657,7 +657,8 @@ fn an_autoscaler_skips_no_persons_gate() {
 fn the_very_first_recreate_has_no_steps() {
     let mut scene = Scene::new();
     scene.goal.strategy = StrategyKind::Recreate;
-    scene.goal.steps = vec![CanaryStep { smoke_test: Some(Default::default()), ..CanaryStep::default() }];
+    scene.goal.steps =
+        vec![CanaryStep { smoke_test: Some(SmokeTestStep::default()), ..CanaryStep::default() }];
     scene.store("v1", |_| {});
     scene.settle();
     assert!(scene.status.candidate.as_ref().unwrap().steps.is_empty());

@@ -89,7 +89,7 @@ impl Walk {
     fn trace(&self, from: &State) -> String {
         let mut state = *from;
         let mut lines = Vec::new();
-        for _ in 0..12 {
+        for _ in 0..MOST_STEPS {
             let Some(action) = state.benign(&self.config).first().copied() else { break };
             state = state.after(action, &self.config);
             lines.push(format!("then {action:?}: {}", state.summary()));
@@ -97,6 +97,9 @@ impl Walk {
                 break;
             }
         }
+        // how it begins, and how it ends
+        let end = lines.len().saturating_sub(6);
+        lines.drain(end.min(6)..end);
         lines.join("\n")
     }
 }
@@ -147,13 +150,13 @@ fn is_as_asked(state: &State) -> Result<(), String> {
         }
         Some(candidate) => match (candidate.verdict, status.stable) {
             _ if candidate.revision != app.desired => Err("9: the newest spec is not tried".to_owned()),
-            (Some(Ended { held: true, .. }), Some(_)) => Ok(()),
+            (Some(Ended { held: true, .. }), Some(_))
+            | (Some(Ended { outcome: Outcome::Aborted, .. }), None) => Ok(()),
             (Some(Ended { returned: true, .. }), Some(stable)) if serves(stable) || state.broken[stable] => {
                 Ok(())
             }
             (Some(Ended { returned: false, .. }), Some(stable)) if state.broken[stable] => Ok(()),
             (Some(_), Some(_)) => Err("6: not all traffic is on the stable revision".to_owned()),
-            (Some(Ended { outcome: Outcome::Aborted, .. }), None) => Ok(()),
             (Some(_), None) => Err("failed for good without a stable revision".to_owned()),
             (None, _) if app.replicas == 0 || status.paused => Ok(()),
             (None, _) if candidate.begun && waits_for_a_person(state) => serves_meanwhile(state),

@@ -66,6 +66,7 @@ const DEADLINE_SECONDS: i64 = 600;
 
 /// What a walk is about.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Config {
     pub strategy: StrategyKind,
     /// What stands before all requests.
@@ -975,14 +976,11 @@ impl State {
         }
         if status.stable != self.status.stable {
             let promoted = self.status.candidate.map(|candidate| candidate.revision);
+            // By a command; a newer spec may be begun in the same pass.
             let reverted = self.status.previous.is_some()
                 && status.stable == self.status.previous
-                && status.candidate.is_some_and(|tried| {
-                    Some(tried.revision) == self.status.stable
-                        && tried.verdict.is_some_and(|ended| {
-                            matches!(ended.outcome, Outcome::Aborted | Outcome::RolledBack)
-                        })
-                });
+                && status.answered != self.status.answered
+                && status.answered.is_some_and(|given| matches!(given.verb, Verb::Abort | Verb::Rollback));
             let gated = config.steps.waits_for_a_person() && config.other_strategy.is_none();
             let gated = gated && self.status.stable.is_some() && !reverted;
             if gated && !self.approved {
