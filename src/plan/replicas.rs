@@ -82,7 +82,8 @@ impl Roll<'_> {
         let over = total.saturating_sub(ceiling);
         moves.lower = self.purge();
         if moves.lower.is_none() && over > 0 {
-            moves.lower = self.drop_serving(min(self.spare(), over)).or_else(|| self.drop_unavailable(over));
+            moves.lower =
+                self.drop_serving(min(self.spare(), over)).or_else(|| self.drop_unavailable(over, 0));
         }
         self.settle(moves)
     }
@@ -157,14 +158,18 @@ impl Roll<'_> {
     fn lower(&self, crowded: u32) -> Option<(Rev, u32)> {
         self.purge()
             .or_else(|| self.drop_serving(self.spare()))
-            .or_else(|| self.drop_unavailable(crowded))
+            .or_else(|| self.drop_unavailable(crowded, 0))
             .or_else(|| self.trim())
             .or_else(|| self.drop_idle())
     }
 
     /// The focus serves in full: reference pods that do not serve are not waited for.
     fn drop_idle(&self) -> Option<(Rev, u32)> {
-        if self.world.serving(self.focus) < self.target { None } else { self.drop_unavailable(u32::MAX) }
+        if self.world.serving(self.focus) < self.target {
+            None
+        } else {
+            self.drop_unavailable(u32::MAX, self.rest)
+        }
     }
 
     /// Pods of neither the focus nor the reference that do not serve go at once.
@@ -188,11 +193,12 @@ impl Roll<'_> {
         })
     }
 
-    /// Makes room by taking reference pods that do not serve: a broken stable release never blocks its fix.
-    fn drop_unavailable(&self, crowded: u32) -> Option<(Rev, u32)> {
+    /// Makes room by taking reference pods that do not serve, but for those to `keep`: a broken stable release never
+    /// blocks its fix.
+    fn drop_unavailable(&self, crowded: u32, keep: u32) -> Option<(Rev, u32)> {
         let rev = self.reference.filter(|rev| *rev != self.focus)?;
         let asked = self.world.asked(rev);
-        let gone = min(crowded, asked.saturating_sub(max(self.world.serving(rev), self.rest)));
+        let gone = min(crowded, asked.saturating_sub(max(self.world.serving(rev), keep)));
         (gone > 0 && self.world.settled(rev)).then(|| (rev.clone(), asked - gone))
     }
 

@@ -133,13 +133,16 @@ impl Stand<'_> {
         let world = self.d.world;
         let full = self.d.goal.replicas;
         let proven = self.d.status.stable.as_ref() == Some(wanted);
+        // With no pods wanted, those that still serve go first.
+        if full == 0 {
+            return proven && world.serving(present) == 0;
+        }
         let Some(deployment) = world.deployments.get(wanted).filter(|d| !d.terminating) else {
-            return proven && full == 0;
+            return false;
         };
         let available = deployment.available.min(deployment.replicas);
-        let least =
-            if proven { world.serving(present).clamp(u32::from(full > 0), full.max(1)) } else { full };
-        available >= least.min(full) && (proven || (deployment.observed && full > 0))
+        let least = if proven { world.serving(present).clamp(1, full) } else { full };
+        available >= least && (proven || deployment.observed)
     }
 
     /// Above its size, and no request goes there: at most one revision a pass.

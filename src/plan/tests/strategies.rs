@@ -353,11 +353,11 @@ fn a_paused_rollout_neither_moves_nor_runs_into_its_deadline() {
 }
 
 #[test]
-fn abort_wins_over_promote_full_and_pause() {
+fn abort_wins_over_a_promotion_of_all_steps() {
     let mut scene = rollout(StrategyKind::Canary, vec![weight(33), wait(None)]);
     scene.command("promote-full");
     scene.settle();
-    assert!(scene.status.candidate.as_ref().unwrap().steps.is_empty());
+    assert_eq!(scene.status.candidate.as_ref().unwrap().step, 2);
     scene.command("abort");
     scene.settle();
     let verdict = scene.status.candidate.as_ref().unwrap().verdict.clone().unwrap();
@@ -677,4 +677,21 @@ fn blue_green_moves_no_request_before_its_checks_have_passed() {
         plan = scene.settle();
     }
     assert_eq!(selects(&plan), Some(only("v2")));
+}
+
+/// A superseded canary serves in the place of broken stable pods, and both fill the ceiling.
+#[test]
+fn broken_stable_pods_make_room_for_the_canary_that_fixes_them() {
+    let mut scene = rollout(StrategyKind::Canary, vec![weight(33), wait(None)]);
+    scene.points_to(Selector::Wide);
+    scene.run("v1", 2, 0);
+    scene.run("v2", 2, 2);
+    scene.ask("v3");
+    scene.store("v3", |_| {});
+    assert_eq!(sizes(&scene.settle()), [size("v1", 1)]);
+    scene.run("v1", 1, 0);
+    assert_eq!(sizes(&scene.settle()), [size("v3", 1)]);
+    scene.run("v3", 1, 1);
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Paused), "{}", scene.status.message);
 }
