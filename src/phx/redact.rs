@@ -27,8 +27,8 @@ pub fn object(value: &mut Value, taken: &mut Taken) {
             }
             for (name, value) in fields.iter_mut() {
                 match name.as_str() {
-                    "env" | "httpHeaders" | "headers" => list(value, taken),
-                    "defaults" | "stringData" | "binaryData" => map(value, taken),
+                    "env" | "httpHeaders" | "headers" if value.is_array() => list(value, taken),
+                    "headers" | "defaults" | "stringData" | "binaryData" => map(value, taken),
                     "data" if value.as_object().is_some_and(|data| data.values().all(Value::is_string)) => {
                         map(value, taken);
                     }
@@ -43,9 +43,19 @@ pub fn object(value: &mut Value, taken: &mut Taken) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| object(item, taken)),
+        Value::String(said) => *said = unquoted(said),
         _ => {}
     }
 }
+
+/// Without what containers said, where a line quotes it.
+fn unquoted(line: &str) -> String {
+    let quote = QUOTES.iter().filter_map(|quote| line.find(quote).map(|at| at + quote.len())).min();
+    quote.map_or_else(|| line.to_owned(), |at| format!("{}{REDACTED}", &line[..at]))
+}
+
+/// What stands before a line of a container's log: of a migration or a smoke test, and an exception.
+const QUOTES: [&str; 2] = [crate::plan::LOG_QUOTE, ": ** ("];
 
 /// Names and values.
 fn list(value: &mut Value, taken: &mut Taken) {
@@ -77,7 +87,10 @@ fn take(value: &mut Value, taken: &mut Taken, remember: bool) {
 pub fn text(text: &str, taken: &Taken) -> String {
     let mut values: Vec<&String> = taken.iter().collect();
     values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-    let bare = values.into_iter().fold(text.to_owned(), |text, value| text.replace(value, REDACTED));
+    let lines: Vec<String> = text.lines().map(unquoted).collect();
+    let end = if text.ends_with('\n') { "\n" } else { "" };
+    let text = lines.join("\n") + end;
+    let bare = values.into_iter().fold(text, |text, value| text.replace(value, REDACTED));
     match regex::Regex::new(r"://[^\s/:@]*:[^\s/@]+@") {
         Ok(password) => password.replace_all(&bare, "://REDACTED@").into_owned(),
         Err(_) => bare,
@@ -105,6 +118,10 @@ mod tests {
             "status": {"migration": {"logTail": "topsecret"}, "lastState": {"terminated": {"message": "topsecret", "exitCode": 1}}},
         });
         object(&mut seen, &mut taken);
+        let mut said = json!({"message": "it failed; its log says: ** (MatchError) hunter2", "http": {"headers": {"Authorization": "Bearer y"}}});
+        object(&mut said, &mut taken);
+        assert!(!said.to_string().contains("hunter2") && !said.to_string().contains("Bearer"), "{said}");
+        assert!(!text("pod a crashes: ** (X) hunter2\nand more", &taken).contains("hunter2"));
         let all = seen.to_string();
         assert!(!all.contains("topsecret") && !all.contains("Bearer") && !all.contains("defaulted"), "{all}");
         for kept in ["API_KEY", "secretKeyRef", "exitCode", "Authorization", "team"] {

@@ -1,6 +1,6 @@
 //! `kubectl phx report`: a zip for a bug report.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -21,7 +21,7 @@ use super::{
     view::view,
     zip::zip,
 };
-use crate::controller::snapshot::Snapshot;
+use crate::{api::LogTail, controller::snapshot::Snapshot};
 
 /// The operator, wherever its chart is installed.
 const OPERATOR: &str = "app.kubernetes.io/name=phoenix-operator";
@@ -102,7 +102,12 @@ pub fn contents(
         config_maps,
         service_accounts,
         budgets,
-        ..
+        role_bindings,
+        app: _,
+        replica_sets: _,
+        going: _,
+        since: _,
+        now: _,
     } = snapshot;
     revisions
         .iter()
@@ -119,11 +124,14 @@ pub fn contents(
     budgets
         .iter()
         .try_for_each(|object| named("PodDisruptionBudget", &**object).map(|one| objects.push(one)))?;
+    role_bindings
+        .iter()
+        .try_for_each(|object| named("RoleBinding", &**object).map(|one| objects.push(one)))?;
     objects.push(("events.yaml".to_owned(), events));
     for (_, object) in &mut objects {
         redact::object(object, &mut taken);
     }
-    let view = view(snapshot);
+    let view = view(&without_logs(snapshot));
     let mut files = vec![
         ("explain.txt".to_owned(), paragraph(&view)),
         ("status.txt".to_owned(), render(&view, false).join("\n")),
@@ -180,11 +188,27 @@ async fn operator_log(cluster: &Cluster, name: &str) -> String {
     if log.is_empty() { format!("no Deployment is labelled {OPERATOR}") } else { log }
 }
 
+/// What containers said stays in the cluster.
+fn without_logs(snapshot: &Snapshot) -> Snapshot {
+    let mut quiet = snapshot.clone();
+    let app = Arc::make_mut(&mut quiet.app);
+    app.spec.migrations.log_tail = LogTail::Omit;
+    if let Some(migration) = app.status.as_mut().and_then(|status| status.migration.as_mut()) {
+        migration.log_tail.clear();
+    }
+    quiet
+}
+
 /// PURE. Lines that name the app, and those that name none: errors of watches, starts and stops.
 fn about(log: &str, namespace: &str, name: &str) -> String {
     let ours = |line: &&str| {
         let of_an_app = line.contains("\"app\":") || line.contains("app=");
-        !of_an_app || (line.contains(name) && line.contains(namespace))
+        let says = |key: &str, value: &str| {
+            [format!("\"{key}\":\"{value}\""), format!("{key}=\"{value}\""), format!("{key}={value} ")]
+                .iter()
+                .any(|text| line.contains(text))
+        };
+        !of_an_app || (says("app", name) && says("namespace", namespace))
     };
     log.lines().filter(ours).fold(String::new(), |all, line| all + line + "\n")
 }
@@ -223,5 +247,7 @@ mod tests {
     fn lines_about_other_apps_stay_out() {
         let log = "{\"span\":{\"app\":\"shop\",\"namespace\":\"prod\"}}\n{\"span\":{\"app\":\"blog\",\"namespace\":\"prod\"}}\nwatch closed";
         assert_eq!(about(log, "prod", "shop").lines().count(), 2);
+        let admin = "{\"span\":{\"app\":\"shop-admin\",\"namespace\":\"prod\"}}";
+        assert!(about(admin, "prod", "shop").is_empty());
     }
 }

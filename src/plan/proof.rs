@@ -62,7 +62,10 @@ fn checks(d: &mut Draft, candidate: &Candidate, ready: bool, proof: &mut Proof) 
         spans.push(span(ROLLOUT.to_owned(), which, Duration::ZERO));
     }
     let step = strategy::step(candidate).and_then(|step| step.analysis.clone());
-    let at_step = candidate.step_since.is_some() && ready;
+    let name = span_of_step(candidate);
+    // What was counted stays while a pod is away for a moment.
+    let begun = d.status.analysis.iter().any(|run| run.attempt == candidate.attempt && run.span == name);
+    let at_step = candidate.step_since.is_some() && (ready || begun);
     if let (Some(step), true) = (step, at_step) {
         let at_least = step.duration.map_or(Duration::ZERO, Duration::from);
         spans.push(span(span_of_step(candidate), Which::Named(step.names), at_least));

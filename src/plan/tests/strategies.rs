@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::scene::{Scene, at, sizes};
 use crate::api::testing::app;
-use crate::api::{CanaryStep, CommandAnswer, OnFailure, Outcome, Pause, Phase, SmokeTestStep, StrategyKind};
+use crate::api::{
+    AnalysisStep, CanaryStep, CommandAnswer, OnFailure, Outcome, Pause, Phase, SmokeTestStep, StrategyKind,
+};
 use crate::plan::analysis::{Answer, Measured, Proofs};
 use crate::plan::{Plan, PreviewObs, Selector, Write};
 
@@ -694,4 +696,29 @@ fn broken_stable_pods_make_room_for_the_canary_that_fixes_them() {
     scene.run("v3", 1, 1);
     scene.settle();
     assert_eq!(scene.status.phase, Some(Phase::Paused), "{}", scene.status.message);
+}
+
+#[test]
+fn failures_of_a_step_are_not_forgotten_while_a_pod_is_away() {
+    let step = CanaryStep { analysis: Some(AnalysisStep::default()), ..CanaryStep::default() };
+    let mut scene = rollout(StrategyKind::Canary, vec![weight(33), step]);
+    scene.goal.proofs = proofs(&check(", during: [], failureLimit: 1"));
+    scene.run("v2", 1, 1);
+    scene.run("v1", 2, 2);
+    scene.points_to(Selector::Wide);
+    let mut plan = scene.settle();
+    while plan.measure.is_empty() {
+        plan = scene.settle();
+    }
+    answer(&mut scene, &plan, &Answer::Value("1".to_owned()));
+    scene.settle();
+    scene.run("v2", 1, 0);
+    scene.later(10);
+    scene.settle();
+    scene.run("v2", 1, 1);
+    let plan = scene.settle();
+    assert!(scene.status.candidate.as_ref().unwrap().verdict.is_none());
+    answer(&mut scene, &plan, &Answer::Value("1".to_owned()));
+    scene.settle();
+    assert!(scene.status.candidate.as_ref().unwrap().verdict.is_some(), "{}", scene.status.message);
 }
