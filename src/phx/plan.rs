@@ -23,7 +23,7 @@ use super::{
     tree::{age, table},
 };
 use crate::{
-    api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp},
+    api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp, names},
     build::{self, Revision, Settings},
     cli::admission,
     controller::{drift::Drifts, goal, observe, snapshot::Snapshot},
@@ -202,6 +202,11 @@ pub fn outlook(
         migration_key: revision.migration_key.clone(),
         upkeep: missing(&with_it).difference(&missing(stored)).cloned().collect(),
         wants_budget: build::pod_disruption_budget(app, &selector).is_some(),
+        headless: stored
+            .keys()
+            .map(|revision| names::headless_service(&app.name, Some(revision)))
+            .filter(|name| snapshot.find(&snapshot.services, name).is_some())
+            .collect(),
     };
     world.observing_since = Some(now);
     Ok(Outlook {

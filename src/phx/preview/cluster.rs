@@ -23,6 +23,8 @@ pub struct NewRevision {
     pub upkeep: BTreeSet<Upkeep>,
     /// A disruption budget is wanted beside the Service.
     pub wants_budget: bool,
+    /// Headless Services that single revisions have already, by name.
+    pub headless: BTreeSet<String>,
 }
 
 /// A number within all limits.

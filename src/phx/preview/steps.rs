@@ -1,6 +1,6 @@
 //! PURE. What happens, in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -48,12 +48,22 @@ pub(super) struct Recorder {
     sizes: Vec<Sizes>,
     sized_at: i64,
     objects: BTreeMap<(&'static str, String), &'static str>,
+    /// Headless Services that single revisions have.
+    headless: BTreeSet<String>,
 }
 
 impl Recorder {
-    pub fn new(app: &str, start: Timestamp) -> Self {
-        let app = app.to_owned();
-        Self { app, start, steps: Vec::new(), sizes: Vec::new(), sized_at: 0, objects: BTreeMap::new() }
+    /// `headless`: Services that go with a revision each.
+    pub fn new(app: &str, start: Timestamp, headless: &BTreeSet<String>) -> Self {
+        Self {
+            app: app.to_owned(),
+            start,
+            steps: Vec::new(),
+            sizes: Vec::new(),
+            sized_at: 0,
+            objects: BTreeMap::new(),
+            headless: headless.clone(),
+        }
     }
 
     fn say(&mut self, now: Timestamp, what: String) {
@@ -171,6 +181,9 @@ impl Recorder {
             }
             Write::Upkeep(upkeep) => {
                 let (action, kind, name) = self.upkeep(upkeep);
+                if let Upkeep::NewHeadlessService(_) = upkeep {
+                    self.headless.insert(name.clone());
+                }
                 self.touch(action, kind, name);
             }
             Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
@@ -236,6 +249,10 @@ impl Recorder {
             Write::DeleteRevision { revision, .. } => {
                 self.touch("delete", "ControllerRevision", child(revision));
                 self.touch("delete", "ConfigMap", format!("{app}-{revision}-env"));
+                let nodes = self.headless(Some(revision));
+                if self.headless.remove(&nodes) {
+                    self.touch("delete", "Service", nodes);
+                }
                 self.say(now, format!("revision {revision} is forgotten"));
             }
         }
@@ -248,11 +265,7 @@ impl Recorder {
 
     fn upkeep(&self, upkeep: &Upkeep) -> (&'static str, &'static str, String) {
         let app = &self.app;
-        let headless = |revision: Option<&String>| match (app.parse(), revision.map(|name| name.parse())) {
-            (Ok(app), None) => names::headless_service(&app, None),
-            (Ok(app), Some(Ok(revision))) => names::headless_service(&app, Some(&revision)),
-            _ => format!("{app}-headless"),
-        };
+        let headless = |revision: Option<&String>| self.headless(revision);
         let binding = || app.parse().map_or_else(|_| app.clone(), |app| names::peers_binding(&app));
         match upkeep {
             Upkeep::ServiceAccount => ("apply", "ServiceAccount", app.clone()),
@@ -263,7 +276,16 @@ impl Recorder {
             Upkeep::NoPeersBinding(_) => ("delete", "RoleBinding", binding()),
             Upkeep::PodDisruptionBudget => ("apply", "PodDisruptionBudget", app.clone()),
             Upkeep::NoPodDisruptionBudget => ("delete", "PodDisruptionBudget", app.clone()),
-            Upkeep::Defaults(revision) => ("apply", "ConfigMap", format!("{app}-{revision}-env")),
+            // It cannot be changed: if anything, it is missing.
+            Upkeep::Defaults(revision) => ("create", "ConfigMap", format!("{app}-{revision}-env")),
+        }
+    }
+
+    fn headless(&self, revision: Option<&String>) -> String {
+        match (self.app.parse(), revision.map(|name| name.parse())) {
+            (Ok(app), None) => names::headless_service(&app, None),
+            (Ok(app), Some(Ok(revision))) => names::headless_service(&app, Some(&revision)),
+            _ => format!("{}-headless", self.app),
         }
     }
 
