@@ -135,7 +135,7 @@ impl Edit<'_> {
         }
         let planned = moves(&plan, "shop sends requests to ");
         let seen = space.record().look(|seen| selected(seen, before));
-        ensure!(planned == seen, "requests were planned to go {planned:?}, and went {seen:?}\n{plan:#}");
+        ensure!(as_planned(&planned, &seen), "requests were planned to go {planned:?}, and went {seen:?}\n{plan:#}");
         let phase = plan["end"]["phase"].as_str().unwrap_or_default();
         println!(
             "seed {}, edit {}: as planned: {} made, {} deleted, requests {planned:?}, {phase}",
@@ -235,6 +235,16 @@ fn moves(plan: &Value, prefix: &str) -> Vec<String> {
         steps.filter_map(|step| step["what"].as_str()?.strip_prefix(&prefix).map(str::to_owned)).collect();
     moves.dedup();
     moves
+}
+
+/// The same moves in the same order. That requests go to every revision for a moment may be left out: where the last old
+/// pod goes before the first new one comes, it depends on what the operator hears of first.
+fn as_planned(planned: &[String], seen: &[String]) -> bool {
+    let alone = |moves: &[String]| -> Vec<String> {
+        moves.iter().filter(|to| *to != "every revision").cloned().collect()
+    };
+    let mut rest = planned.iter();
+    alone(planned) == alone(seen) && seen.iter().all(|to| rest.any(|planned| planned == to))
 }
 
 /// What the active Service selected from one after the other, after these events.

@@ -33,7 +33,12 @@ pub fn events(old: &PhoenixAppStatus, new: &PhoenixAppStatus) -> Vec<Event> {
     if new.stable != old.stable
         && let Some(stable) = &new.stable
     {
-        events.push(normal("Promoted", format!("revision {stable} is stable")));
+        let rolled_out = old.candidate.as_ref().is_some_and(|candidate| candidate.revision == *stable);
+        events.push(match &old.stable {
+            _ if rolled_out => normal("Promoted", format!("revision {stable} is stable")),
+            Some(left) => normal("Reverted", format!("revision {stable} is stable again, instead of {left}")),
+            None => normal("Recovered", format!("the stored revisions tell that {stable} is stable")),
+        });
     }
     if new.last_command != old.last_command
         && let Some(command) = &new.last_command
@@ -100,4 +105,29 @@ const fn normal(reason: &'static str, note: String) -> Event {
 
 const fn warning(reason: &'static str, note: String) -> Event {
     Event { kind: EventKind::Warning, reason, note }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stable(revision: &str) -> PhoenixAppStatus {
+        PhoenixAppStatus { stable: Some(revision.to_owned()), ..PhoenixAppStatus::default() }
+    }
+
+    #[test]
+    fn only_a_rollout_promotes() {
+        let reasons = |old: &PhoenixAppStatus, new: &PhoenixAppStatus| -> Vec<&str> {
+            events(old, new).iter().map(|event| event.reason).collect()
+        };
+        let candidate = serde_json::json!({
+            "revision": "b", "attempt": 2, "strategy": "Rolling", "startedAt": "2026-01-01T00:00:00Z",
+        });
+        let candidate = serde_json::from_value(candidate).unwrap();
+        let under_way = PhoenixAppStatus { candidate: Some(candidate), attempt: 2, ..stable("a") };
+        assert_eq!(reasons(&under_way, &stable("b")), ["Promoted"]);
+        assert_eq!(reasons(&stable("b"), &stable("a")), ["Reverted"]);
+        assert_eq!(reasons(&PhoenixAppStatus::default(), &stable("a")), ["Recovered"]);
+        assert!(reasons(&stable("a"), &stable("a")).is_empty());
+    }
 }
