@@ -43,7 +43,8 @@ pub(super) const REACHES_A_POD: [&str; 25] = [
 ];
 
 /// Of those, what does not: how a Job is run rather than what it does, and what Services list.
-const STAYS_OUTSIDE: [(&str, &[&str]); 3] = [
+const STAYS_OUTSIDE: [(&str, &[&str]); 4] = [
+    ("database", &["connectionsPerPod", "maxConnections"]),
     ("migrations", &["timeout", "retries", "logTail"]),
     ("secrets", &["onDelete"]),
     ("shutdown", &["drainBatch", "drainInterval"]),
@@ -124,6 +125,16 @@ impl Canonical {
     ///
     /// Its resources and how long it may take are no part of it: a changed memory limit runs nothing.
     pub fn migration_key(&self) -> String {
+        self.key_with(&["command", "env"])
+    }
+
+    /// Hash of what a contract depends on. Of two revisions with the same key, only the first needs to contract.
+    pub fn contract_key(&self) -> String {
+        self.key_with(&["env", "contract"])
+    }
+
+    /// Hash of the image, its environment, its database, and these of its migrations' fields.
+    fn key_with(&self, fields: &[&str]) -> String {
         let mut parts = Map::new();
         for name in ["image", "env", "envFrom", "database", "migrations"] {
             if let Some(part) = self.0.get(name) {
@@ -131,7 +142,7 @@ impl Canonical {
             }
         }
         if let Some(migrations) = parts.get_mut("migrations").and_then(Value::as_object_mut) {
-            migrations.retain(|key, _| key == "command" || key == "env");
+            migrations.retain(|key, _| fields.contains(&key.as_str()));
             if migrations.is_empty() {
                 parts.remove("migrations");
             }

@@ -44,6 +44,13 @@ pub const RESTARTED_AT: &str = "phoenix-operator.dev/restarted-at";
 /// Annotation of a `ControllerRevision`: hash of what its migration depends on.
 pub const MIGRATION_KEY: &str = "phoenix-operator.dev/migration-key";
 
+/// Annotation of a `ControllerRevision`: the attempt, and how many Jobs before its migration have succeeded in it.
+pub const BEFORE: &str = "phoenix-operator.dev/before";
+/// Annotation of a `ControllerRevision`: when its contract succeeded.
+pub const CONTRACTED: &str = "phoenix-operator.dev/contracted";
+/// Annotation of a Job around a migration: which one it is.
+pub const STAGE: &str = "phoenix-operator.dev/stage";
+
 /// Annotation of a smoke test's Job: the test.
 pub const SMOKE_TEST: &str = "phoenix-operator.dev/smoke-test";
 /// Annotation of a smoke test's Job: what it is made for, such as `step-2`.
@@ -147,6 +154,9 @@ mod tests {
             PROMOTION,
             RESTARTED_AT,
             MIGRATION_KEY,
+            BEFORE,
+            CONTRACTED,
+            STAGE,
         ] {
             assert!(key.starts_with(PREFIX), "{key}");
         }

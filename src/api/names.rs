@@ -7,6 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::migrations::Stage;
+
 /// Longest DNS label, and so the longest name of a Service and value of a label.
 const LABEL_LENGTH: usize = 63;
 
@@ -169,6 +171,14 @@ pub fn migration_job(app: &AppName, revision: &RevisionName, attempt: i64) -> St
     format!("{}{rest}", app.as_str()[..room].trim_end_matches('-'))
 }
 
+/// The Job of a stage of a migration in an attempt; shortened as that of a migration.
+pub fn stage_job(app: &AppName, revision: &RevisionName, stage: Stage, attempt: i64) -> String {
+    let Some(word) = stage.text() else { return migration_job(app, revision, attempt) };
+    let rest = format!("-{word}-{revision}-{attempt}");
+    let room = LABEL_LENGTH.saturating_sub(rest.len()).min(app.as_str().len());
+    format!("{}{rest}", app.as_str()[..room].trim_end_matches('-'))
+}
+
 /// The Job of a smoke test in an attempt; a hash tells its tests, and the spans they are made for, apart.
 ///
 /// Shortened as that of a migration.
@@ -280,6 +290,8 @@ mod tests {
                 deployment(&app, &revision()),
                 defaults_config_map(&app, &revision()),
                 migration_job(&app, &revision(), attempt),
+                stage_job(&app, &revision(), Stage::Before(3), attempt),
+                stage_job(&app, &revision(), Stage::Contract, attempt),
                 smoke_job(&app, &revision(), attempt, "step-31", "a-test"),
                 generated_secret(&app),
             ] {

@@ -319,6 +319,13 @@ fn check(spec: &PhoenixAppSpec, faults: &mut Faults) {
             );
         }
     }
+    if spec.migrations.has_phases() && migrations_mode(spec) != MigrationsMode::Job {
+        faults.add(
+            "spec.migrations",
+            "before, contract and rollback must stand around a migration by Job; set database or migrations.command, \
+             or remove them",
+        );
+    }
     for (field, env) in [("spec.env", &spec.env), ("spec.migrations.env", &spec.migrations.env)] {
         for (index, entry) in env.iter().enumerate() {
             if env[..index].iter().any(|earlier| earlier.name == entry.name) {

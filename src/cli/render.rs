@@ -83,7 +83,7 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
         defaults,
         active_service,
         headless_service,
-        migration_job,
+        migration_jobs,
         deployment,
         pod_disruption_budget,
     } = build::children(app, &revision, settings, &mut |bytes| bytes.fill(0));
@@ -101,7 +101,7 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
     push(&mut output, &headless_service)?;
     push(&mut output, &active_service)?;
     push(&mut output, &controller_revision)?;
-    if let Some(job) = migration_job {
+    for job in migration_jobs {
         push(&mut output, &job)?;
     }
     push(&mut output, &deployment)?;

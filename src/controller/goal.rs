@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     api::{PhoenixApp, RevisionName, StrategyKind, ValidatedApp},
     build::Revision,
-    plan::{Goal, analysis::Proofs},
+    plan::{Budget, Goal, analysis::Proofs},
 };
 
 /// The goal of a valid app, with the revision its spec describes.
@@ -33,6 +33,10 @@ pub fn goal(app: &ValidatedApp, desired: &RevisionName) -> Goal {
         rollback_window: app.strategy.rollback_window,
         history_limit: app.revision_history_limit,
         stop_before_migration: app.strategy.kind == StrategyKind::Recreate && app.has_pvc,
+        budget: app.spec.database.as_ref().and_then(|database| {
+            let max = u32::try_from(database.max_connections?).ok()?;
+            Some(Budget { max, per_pod: database.of_a_pod() })
+        }),
         desired: desired.to_string(),
         command: app.command.clone(),
         proofs: Proofs::of(app),
@@ -65,6 +69,7 @@ pub fn of_invalid(app: &PhoenixApp) -> Goal {
         rollback_window: usize::MAX,
         history_limit: usize::MAX,
         stop_before_migration: false,
+        budget: None,
         desired,
         command: None,
         proofs: Proofs::default(),

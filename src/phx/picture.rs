@@ -43,6 +43,9 @@ pub struct View {
     /// Seconds since bake began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bake_seconds: Option<i64>,
+    /// A contract has run: a return to an older revision takes force.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub contracted: bool,
     /// A person holds the rollout.
     pub paused: bool,
     /// The last command and its answer.

@@ -49,6 +49,7 @@ pub fn view(snapshot: &Snapshot) -> View {
             })
             .collect(),
         bake_seconds: status.bake.as_ref().map(|bake| seconds(bake.since.0, now)),
+        contracted: status.rollback_safe == Some(false),
         paused: status.paused,
         last_command: status
             .last_command

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::report::SECRET_REGENERATED;
-use crate::api::{Candidate, MigrationState, PhoenixAppStatus};
+use crate::api::{Candidate, FollowUp, FollowUpKind, FollowUpState, MigrationState, PhoenixAppStatus};
 
 /// Whether an event tells of something that went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub fn events(old: &PhoenixAppStatus, new: &PhoenixAppStatus) -> Vec<Event> {
     let mut events = Vec::new();
     attempts(old, new, &mut events);
     migration(old, new, &mut events);
+    events.extend(follow_up(old, new));
     if new.stable != old.stable
         && let Some(stable) = &new.stable
     {
@@ -88,6 +89,35 @@ fn migration(old: &PhoenixAppStatus, new: &PhoenixAppStatus, events: &mut Vec<Ev
     };
     if let (None, Some(message)) = (failing(old), failing(new)) {
         events.push(warning("MigrationFailed", message));
+    }
+}
+
+fn follow_up(old: &PhoenixAppStatus, new: &PhoenixAppStatus) -> Option<Event> {
+    let now = new.follow_up.as_ref()?;
+    let same = |known: &&FollowUp| (known.kind, known.attempt) == (now.kind, now.attempt);
+    let before = old.follow_up.as_ref().filter(same).map(|known| known.state);
+    if before == Some(now.state) {
+        return None;
+    }
+    let revision = &now.revision;
+    match (now.kind, now.state) {
+        (FollowUpKind::Contract, FollowUpState::Succeeded) => {
+            Some(normal("Contracted", format!("the contract of revision {revision} is done")))
+        }
+        (FollowUpKind::Rollback, FollowUpState::Succeeded) => Some(normal(
+            "MigrationsRolledBack",
+            format!("the migrations of revision {revision} are rolled back"),
+        )),
+        (FollowUpKind::Contract, FollowUpState::Ending) => {
+            Some(warning("ContractFailed", now.message.clone()))
+        }
+        (FollowUpKind::Rollback, FollowUpState::Ending) => {
+            Some(warning("MigrationsNotRolledBack", now.message.clone()))
+        }
+        (_, FollowUpState::Failed) if before != Some(FollowUpState::Ending) => {
+            Some(warning("FollowUpGivenUp", now.message.clone()))
+        }
+        _ => None,
     }
 }
 

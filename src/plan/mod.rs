@@ -6,10 +6,12 @@
 
 mod aftermath;
 pub mod analysis;
+mod budget;
 mod clock;
 mod command;
 mod decide;
 mod events;
+mod follow_up;
 mod history;
 mod migration;
 mod proof;
@@ -27,14 +29,14 @@ mod tests;
 
 use jiff::Timestamp;
 
-use crate::api::{Outcome, PhoenixAppStatus};
+use crate::api::{Outcome, PhoenixAppStatus, Stage};
 use analysis::Measurement;
 
 pub use events::{Event, EventKind, events};
 pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
 pub use world::{
-    DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
+    Budget, DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
     RevisionObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, World,
 };
 
@@ -122,10 +124,12 @@ pub enum Write {
         /// The version it was planned from.
         version: String,
     },
-    /// Make the migration Job, provided that a live list shows no other migration pod.
+    /// Make a Job of a migration, provided that a live list shows no other migration pod.
     CreateJob {
         /// The revision.
         revision: Rev,
+        /// Which one.
+        stage: Stage,
         /// The attempt.
         attempt: i64,
     },
@@ -177,8 +181,12 @@ pub enum Write {
 /// Facts recorded on a stored revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Its migration is done.
+    /// Its migration is done, or is not any more.
     pub migrated: Option<bool>,
+    /// So many of the Jobs before its migration are done in this attempt.
+    pub before: Option<(i64, usize)>,
+    /// Its contract is done, or is not any more.
+    pub contracted: Option<bool>,
     /// The last attempt in which it was the candidate.
     pub attempt: Option<i64>,
     /// How that attempt ended.
@@ -210,6 +218,7 @@ pub fn plan(goal: &Goal, status: &PhoenixAppStatus, world: &World, now: Timestam
         writes: Vec::new(),
         wake: None,
         measure: Vec::new(),
+        squeezed: None,
     };
     if goal.deleting {
         return Plan { status: draft.status, writes: Vec::new(), wake: None, measure: Vec::new() };
@@ -240,6 +249,8 @@ struct Draft<'a> {
     writes: Vec<Write>,
     wake: Option<Timestamp>,
     measure: Vec<Measurement>,
+    /// Why fewer pods are asked for than are wanted: the database has no connections for more.
+    squeezed: Option<String>,
 }
 
 impl Draft<'_> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::analysis::{MeasureKey, Measured, Proofs};
-use crate::api::{CanaryStep, OnFailure, StrategyKind};
+use crate::api::{CanaryStep, OnFailure, Stage, StrategyKind};
 
 /// Name of a revision, as it stands in the names and labels of its children.
 pub type Rev = String;
@@ -59,12 +59,23 @@ pub struct Goal {
     pub history_limit: usize,
     /// Recreate with a volume that only one pod may use: stop, migrate, start.
     pub stop_before_migration: bool,
+    /// How many connections the database has for this app; none: they are not counted.
+    pub budget: Option<Budget>,
     /// The revision that the spec describes.
     pub desired: Rev,
     /// The command annotation, as given.
     pub command: Option<String>,
     /// What a release is to prove.
     pub proofs: Proofs,
+}
+
+/// How many connections the database has for this app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Most connections at once.
+    pub max: u32,
+    /// Connections that one pod may hold, and one Job.
+    pub per_pod: u32,
 }
 
 /// What was observed.
@@ -133,6 +144,20 @@ pub struct RevisionObs {
     pub migration_key: Option<String>,
     /// The migration is recorded as done.
     pub migrated: bool,
+    /// Rises with each revision of the app: an older one has a smaller one.
+    pub number: i64,
+    /// Frozen: names of the Jobs that come before its migration, in order.
+    pub before: Vec<String>,
+    /// The attempt in which such Jobs were last recorded, and how many.
+    pub before_done: (i64, usize),
+    /// Frozen: it has a contract, for when no older revision has pods any more.
+    pub has_contract: bool,
+    /// Revisions with the same key share one contract.
+    pub contract_key: Option<String>,
+    /// The contract is recorded as done: what older revisions need is gone.
+    pub contracted: bool,
+    /// Frozen: its migrations have a way back.
+    pub has_rollback: bool,
     /// Last attempt in which it was the candidate.
     pub attempt: i64,
     /// How that attempt ended, as recorded.
@@ -210,7 +235,7 @@ pub struct PreviewObs {
     pub drifted: bool,
 }
 
-/// A migration Job.
+/// A Job of a migration: itself, or one around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobObs {
     /// Its name.
@@ -221,6 +246,8 @@ pub struct JobObs {
     pub version: String,
     /// The revision it migrates to.
     pub revision: Rev,
+    /// Which one it is.
+    pub stage: Stage,
     /// The attempt it was made for.
     pub attempt: i64,
     /// How it stands.

@@ -187,8 +187,36 @@ fn migrations_are_keyed_by_what_they_depend_on() {
     ] {
         assert_ne!(key(&format!(", {other}")), base, "{other}");
     }
+    let job = key(", migrations: {mode: Job}");
+    let phases = "before: [{name: a, command: [b]}], contract: {command: [c]}, rollback: {command: [d]}";
+    assert_eq!(key(&format!(", migrations: {{mode: Job, {phases}}}")), job);
     assert_ne!(canonical("image: z").migration_key(), base);
     assert_eq!(base.len(), 64);
+}
+
+#[test]
+fn a_contract_is_keyed_by_what_it_depends_on() {
+    let key = |rest: &str| canonical(&format!("{{image: x, {rest}}}")).contract_key();
+    let base = key("migrations: {mode: Job, contract: {command: [a]}}");
+    assert_eq!(
+        key(
+            "replicas: 3, resources: {limits: {memory: 1Gi}}, migrations: {mode: Job, command: [b], contract: {command: [a]}}"
+        ),
+        base
+    );
+    assert_ne!(key("migrations: {mode: Job, contract: {command: [b]}}"), base);
+    assert_ne!(key("env: [{name: A, value: '1'}], migrations: {mode: Job, contract: {command: [a]}}"), base);
+}
+
+#[test]
+fn the_database_budget_reaches_no_pod() {
+    let database = |rest: &str| {
+        canonical(&format!(
+            "{{image: x, database: {{urlFrom: {{secretKeyRef: {{name: a, key: b}}}}{rest}}}}}"
+        ))
+    };
+    assert_eq!(database(", connectionsPerPod: 3, maxConnections: 90"), database(""));
+    assert_ne!(database(", poolSize: 3"), database(""));
 }
 
 #[test]

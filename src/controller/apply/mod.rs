@@ -25,7 +25,7 @@ use super::{
     writer::{Child, Writer},
 };
 use crate::{
-    api::{Outcome, RevisionName, ValidatedApp, labels, names},
+    api::{Outcome, RevisionName, Stage, ValidatedApp, labels, names},
     build::{self, Revision, Settings},
     plan::{Event, EventKind, Facts, Fault, SecretPosted, Write},
 };
@@ -149,7 +149,9 @@ impl Applier<'_> {
                 let desired = build::deployment(self.app, revision, *replicas, restarted.as_deref());
                 self.apply(&desired, version, applied).await
             }
-            Write::CreateJob { revision, attempt } => self.create_job(revision, *attempt).await,
+            Write::CreateJob { revision, stage, attempt } => {
+                self.create_job(revision, *stage, *attempt).await
+            }
             Write::CreateSmokeJob { revision, attempt, span, test } => {
                 let Some(job) = self.smoke_job(revision, *attempt, span, test)? else { return Ok(()) };
                 self.create(&job).await
@@ -245,11 +247,15 @@ impl Applier<'_> {
     }
 
     async fn annotate(&self, name: &str, facts: &Facts, version: &str) -> Result<(), Halt> {
-        let Facts { migrated, attempt, outcome, promotion } = facts;
+        let Facts { migrated, before, contracted, attempt, outcome, promotion } = facts;
         let mut annotations = Map::new();
+        // A merge patch takes away what is null.
+        let at = |done: bool| if done { Value::String(Timestamp::now().to_string()) } else { Value::Null };
+        annotations.extend(migrated.map(|done| (labels::MIGRATED.to_owned(), at(done))));
+        annotations.extend(contracted.map(|done| (labels::CONTRACTED.to_owned(), at(done))));
         let mut set = |key: &str, value: String| annotations.insert(key.to_owned(), Value::String(value));
-        if *migrated == Some(true) {
-            set(labels::MIGRATED, Timestamp::now().to_string());
+        if let Some((attempt, count)) = before {
+            set(labels::BEFORE, format!("{attempt}/{count}"));
         }
         if let Some(attempt) = attempt {
             set(labels::ATTEMPT, attempt.to_string());
@@ -266,8 +272,9 @@ impl Applier<'_> {
         Ok(())
     }
 
-    async fn create_job(&self, name: &str, attempt: i64) -> Result<(), Halt> {
-        let Some(job) = build::migration_job(self.app, self.revision(name)?, attempt) else { return Ok(()) };
+    async fn create_job(&self, name: &str, stage: Stage, attempt: i64) -> Result<(), Halt> {
+        let job = build::migration_job(self.app, self.revision(name)?, stage, attempt);
+        let Some(job) = job else { return Ok(()) };
         // Live, not cached: at most one migration at a time, whatever made it.
         let pods = self.writer.migration_pods(self.key).await?;
         if let Some(pod) = pods.iter().find(|pod| is_migration(pod, self.app.name.as_str())) {

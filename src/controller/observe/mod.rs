@@ -155,6 +155,13 @@ fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> 
             needs_migration: revision.job_template.is_some(),
             migration_key: revision.migration_key.clone(),
             migrated: annotation(labels::MIGRATED).is_some(),
+            number: object.revision,
+            before: revision.before.iter().map(|before| before.name.clone()).collect(),
+            before_done: annotation(labels::BEFORE).and_then(|text| before_done(text)).unwrap_or_default(),
+            has_contract: revision.contract_template.is_some(),
+            contract_key: revision.contract_template.as_ref().map(|_| revision.canonical.contract_key()),
+            contracted: annotation(labels::CONTRACTED).is_some(),
+            has_rollback: revision.rollback_template.is_some(),
             attempt: number(labels::ATTEMPT),
             outcome: annotation(labels::OUTCOME).and_then(|text| outcome(text)),
             promotion: number(labels::PROMOTION),
@@ -163,6 +170,12 @@ fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> 
         revisions.insert(name.to_string(), observed);
     }
     revisions
+}
+
+/// `<attempt>/<count>`.
+fn before_done(text: &str) -> Option<(i64, usize)> {
+    let (attempt, count) = text.split_once('/')?;
+    Some((attempt.parse().ok()?, count.parse().ok()?))
 }
 
 fn image(revision: &Revision) -> String {

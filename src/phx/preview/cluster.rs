@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::Limits;
+use crate::api::{Limits, Stage};
 use crate::plan::{
     DeploymentObs, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, SecretPosted, Selector,
     ServiceObs, SmokeJobObs, Upkeep, World, Write,
@@ -19,6 +19,14 @@ pub struct NewRevision {
     pub needs_migration: bool,
     /// Revisions with the same key share one migration.
     pub migration_key: Option<String>,
+    /// Jobs before its migration.
+    pub before: Vec<String>,
+    /// It has a contract.
+    pub has_contract: bool,
+    /// Revisions with the same key share one contract.
+    pub contract_key: Option<String>,
+    /// Its migrations have a way back.
+    pub has_rollback: bool,
     /// What is missing beside it once it is stored.
     pub upkeep: BTreeSet<Upkeep>,
     /// A disruption budget is wanted beside the Service.
@@ -41,6 +49,7 @@ fn running(revision: &Rev, attempt: i64, now: Timestamp) -> JobObs {
         uid: String::new(),
         version: String::new(),
         revision: revision.clone(),
+        stage: Stage::Migrate,
         attempt,
         state: JobState::Running,
         terminating: false,
@@ -78,14 +87,36 @@ impl Simulated {
                 world.upkeep.remove(upkeep);
             }
             Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
-                let NewRevision { needs_migration, migration_key, upkeep, .. } = self.new.clone();
-                let stored = RevisionObs { needs_migration, migration_key, ..RevisionObs::default() };
+                let NewRevision {
+                    needs_migration,
+                    migration_key,
+                    before,
+                    has_contract,
+                    contract_key,
+                    has_rollback,
+                    upkeep,
+                    wants_budget: _,
+                } = self.new.clone();
+                let number =
+                    world.revisions.values().map(|stored| stored.number).max().unwrap_or_default() + 1;
+                let stored = RevisionObs {
+                    number,
+                    needs_migration,
+                    migration_key,
+                    before,
+                    has_contract,
+                    contract_key,
+                    has_rollback,
+                    ..RevisionObs::default()
+                };
                 world.revisions.insert(revision.clone(), stored);
                 world.upkeep.extend(upkeep);
             }
             Write::Annotate { revision, facts, .. } => {
                 if let Some(stored) = world.revisions.get_mut(revision) {
                     stored.migrated = facts.migrated.unwrap_or(stored.migrated);
+                    stored.before_done = facts.before.unwrap_or(stored.before_done);
+                    stored.contracted = facts.contracted.unwrap_or(stored.contracted);
                     stored.attempt = facts.attempt.unwrap_or(stored.attempt);
                     stored.outcome = facts.outcome.or(stored.outcome);
                     stored.promotion = facts.promotion.unwrap_or(stored.promotion);
@@ -115,7 +146,9 @@ impl Simulated {
                     deployment.restarted_at = restarts.get(revision).map(|at| at.0);
                 }
             }
-            Write::CreateJob { revision, attempt } => world.jobs.push(running(revision, *attempt, now)),
+            Write::CreateJob { revision, stage, attempt } => {
+                world.jobs.push(JobObs { stage: *stage, ..running(revision, *attempt, now) });
+            }
             Write::CreateSmokeJob { revision, attempt, span, test } => world.smoke_jobs.push(SmokeJobObs {
                 job: JobObs { uid: format!("{span}/{test}"), ..running(revision, *attempt, now) },
                 span: span.clone(),

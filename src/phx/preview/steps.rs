@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{End, Preview};
 use crate::{
-    api::{Phase, PhoenixAppStatus, names},
+    api::{Phase, PhoenixAppStatus, Stage, names},
     phx::view,
     plan::{Selector, Upkeep, World, Write},
 };
@@ -228,9 +228,25 @@ impl Recorder {
                 }
                 self.size(now, revision, asked, *replicas);
             }
-            Write::CreateJob { revision, attempt } => {
-                self.touch("create", "Job", job(&app, revision, *attempt));
-                self.say(now, format!("the database is migrated, for revision {revision}"));
+            Write::CreateJob { revision, stage, attempt } => {
+                self.touch("create", "Job", job(&app, revision, *stage, *attempt));
+                let before = |index: usize| world.revisions.get(revision)?.before.get(index).cloned();
+                self.say(
+                    now,
+                    match stage {
+                        Stage::Before(index) => format!(
+                            "{} runs before the migration, for revision {revision}",
+                            before(*index).unwrap_or_default()
+                        ),
+                        Stage::Migrate => format!("the database is migrated, for revision {revision}"),
+                        Stage::Contract => {
+                            format!(
+                                "the contract of revision {revision} runs: no older one has pods any more"
+                            )
+                        }
+                        Stage::Rollback => format!("the migrations of revision {revision} are rolled back"),
+                    },
+                );
             }
             Write::CreateSmokeJob { test, .. } => {
                 self.say(now, format!("smoke test {test} runs as a Job with the new image"));
@@ -311,9 +327,9 @@ impl Recorder {
 }
 
 /// As the operator names it.
-fn job(app: &str, revision: &str, attempt: i64) -> String {
+fn job(app: &str, revision: &str, stage: Stage, attempt: i64) -> String {
     match (app.parse(), revision.parse()) {
-        (Ok(app), Ok(revision)) => names::migration_job(&app, &revision, attempt),
+        (Ok(app), Ok(revision)) => names::stage_job(&app, &revision, stage, attempt),
         _ => format!("{app}-migrate-{revision}-{attempt}"),
     }
 }

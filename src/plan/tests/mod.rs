@@ -1,6 +1,8 @@
 //! Tests of the planner: tables, properties, and an exhaustive walk over a simulated API server.
 
+mod budget;
 mod model;
+mod phases;
 mod rules;
 mod scene;
 mod simulate;

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::{CanaryStep, MigrationState, OnFailure, Outcome, Pause, StrategyKind};
+use crate::api::{CanaryStep, MigrationState, OnFailure, Outcome, Pause, Stage, StrategyKind};
 use crate::plan::{
     DeploymentObs, Facts, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, RevisionObs,
     SecretPosted, Selector, ServiceObs, World, Write,
@@ -866,6 +866,7 @@ impl State {
             rollback_window: 3,
             history_limit: 5,
             stop_before_migration: config.stop_first,
+            budget: None,
             desired: NAMES[app.desired].to_owned(),
             command: app.command.map(Given::text),
             proofs: crate::plan::analysis::Proofs::default(),
@@ -1035,7 +1036,7 @@ impl State {
                 self.truth.deployments[revision].observed = false;
                 self.deliver(Kind::Deployments);
             }
-            Write::CreateJob { revision, attempt } => {
+            Write::CreateJob { revision, stage: _, attempt } => {
                 // The live list that precedes it.
                 if self.truth.jobs.pods > 0 || self.truth.jobs.job.is_some() {
                     return false;
@@ -1202,6 +1203,7 @@ impl Job {
             uid: String::new(),
             version: String::new(),
             revision: NAMES[self.revision].to_owned(),
+            stage: Stage::Migrate,
             attempt: i64::from(self.attempt),
             state: match self.phase {
                 JobPhase::Running => JobState::Running,
