@@ -22,6 +22,7 @@ async fn examples_become_healthy() -> Result<()> {
         canary,
         manual_approval,
         analysis,
+        migrations,
     ];
     let files = std::fs::read_dir(directory())?.count();
     ensure!(files == cases.len(), "{files} examples, {} cases", cases.len());
@@ -202,6 +203,19 @@ async fn manual_approval(space: Arc<Space>) -> Result<()> {
     space.command("bank", &format!("promote {}/{}", candidate.revision, candidate.attempt)).await?;
     let approved = space.wait_phase("bank", 2, Phase::Healthy, PATIENCE).await?;
     ensure!(approved.previous == first.stable, "{approved:#?}");
+    Ok(())
+}
+
+/// A dump before the migration, and the contract at once: nothing is older than the first release.
+async fn migrations(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    apply(&space, "migrations").await?;
+    let status = healthy(&space, "shop", 4).await?;
+    let revision = status.stable.context("nothing is stable")?;
+    let jobs = space.record().look(|seen| fixtures::migrated_first(seen, "shop", &revision))?;
+    ensure!(jobs >= 2, "{jobs} migration pods: a dump and a migration are wanted");
+    let contracted = |status: &PhoenixAppStatus| status.rollback_safe == Some(false);
+    space.wait_for("shop", 1, "the contract", PATIENCE, contracted).await?;
     Ok(())
 }
 

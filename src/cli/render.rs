@@ -131,7 +131,7 @@ mod tests {
     use super::{Settings, apps, documents};
     use crate::build::{self, ServiceSelector, drift::drift};
 
-    const EXAMPLES: [&str; 9] = [
+    const EXAMPLES: [&str; 10] = [
         "quickstart",
         "with-database",
         "libcluster-dns",
@@ -141,6 +141,7 @@ mod tests {
         "canary",
         "manual-approval",
         "analysis",
+        "migrations",
     ];
 
     fn example(name: &str) -> String {
