@@ -41,12 +41,13 @@ if config_env() == :prod do
     force_ssl: System.get_env("ROOST_FORCE_SSL") == "true",
     error_rate: String.to_integer(System.get_env("ROOST_ERROR_RATE") || "0")
 
+  config :roost, :dns_cluster_query, System.get_env("DNS_CLUSTER_QUERY")
+
   # "dns_cluster" (the default); "libcluster", whose Kubernetes.DNS strategy has its
   # basename in the configuration and its service's short name in an environment variable;
   # or "kubernetes", libcluster's strategy that lists the pods at the API server.
   config :roost, :cluster,
     strategy: System.get_env("ROOST_CLUSTER") || "dns_cluster",
-    query: System.get_env("DNS_CLUSTER_QUERY"),
     service: System.get_env("PHOENIX_HEADLESS_SERVICE") || System.get_env("K8S_HEADLESS_SERVICE"),
     selector: System.get_env("PHOENIX_CLUSTER_SELECTOR"),
     namespace: System.get_env("POD_NAMESPACE"),

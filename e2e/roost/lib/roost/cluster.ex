@@ -20,7 +20,8 @@ defmodule Roost.Cluster do
 
   @impl true
   def init(nil) do
-    config = Application.fetch_env!(:roost, :cluster)
+    query = Application.get_env(:roost, :dns_cluster_query)
+    config = [{:query, query} | Application.fetch_env!(:roost, :cluster)]
 
     cond do
       not Node.alive?() -> :ignore
@@ -38,7 +39,7 @@ defmodule Roost.Cluster do
   def handle_info(:poll, state), do: {:noreply, poll(state)}
 
   def handle_info({:nodeup, name}, state) do
-    :persistent_term.put(__MODULE__, MapSet.put(MapSet.new(ever()), name))
+    remember([name])
     {:noreply, state}
   end
 
@@ -46,7 +47,13 @@ defmodule Roost.Cluster do
 
   defp begin(strategy, config) do
     :net_kernel.monitor_nodes(true)
+    # Others may have found this node before its application started.
+    remember(Node.list())
     {:ok, %{strategy: strategy, config: config, known: MapSet.new()}, {:continue, :poll}}
+  end
+
+  defp remember(names) do
+    :persistent_term.put(__MODULE__, MapSet.union(MapSet.new(ever()), MapSet.new(names)))
   end
 
   defp poll(state) do

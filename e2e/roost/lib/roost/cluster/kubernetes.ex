@@ -18,8 +18,9 @@ defmodule Roost.Cluster.Kubernetes do
 
   @doc "One GET to the API server: status and body, or why there is none."
   def get(path) do
-    host = System.fetch_env!("KUBERNETES_SERVICE_HOST")
-    url = ~c"https://#{host}:#{System.fetch_env!("KUBERNETES_SERVICE_PORT")}#{path}"
+    # By its name, as libcluster does: OTP 25 compares no addresses with a certificate's.
+    port = System.fetch_env!("KUBERNETES_SERVICE_PORT")
+    url = ~c"https://kubernetes.default.svc:#{port}#{path}"
     token = File.read!(Path.join(@mounted, "token"))
 
     ssl = [
