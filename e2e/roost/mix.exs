@@ -32,7 +32,7 @@ defmodule Roost.MixProject do
 
   def application do
     [
-      extra_applications: [:logger, :runtime_tools, :crypto, :p1_pgsql],
+      extra_applications: [:logger, :runtime_tools, :crypto, :inets, :ssl, :p1_pgsql],
       mod: {Roost.Application, []}
     ]
   end

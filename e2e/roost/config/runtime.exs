@@ -3,7 +3,7 @@ import Config
 # Shaped like the runtime.exs that `mix phx.new` generates.
 
 if System.get_env("PHX_SERVER") do
-  config :roost, server: true
+  config :roost, Roost.Endpoint, server: true
 end
 
 if config_env() == :prod do
@@ -14,9 +14,8 @@ if config_env() == :prod do
       For example: ecto://USER:PASS@HOST/DATABASE
       """
 
-  config :roost,
-    database_url: database_url,
-    pool_size: String.to_integer(System.get_env("POOL_SIZE") || "10")
+  config :roost, database_url: database_url, ecto_repos: [Roost.Repo]
+  config :roost, Roost.Repo, pool_size: String.to_integer(System.get_env("POOL_SIZE") || "10")
 
   secret_key_base =
     System.get_env("SECRET_KEY_BASE") ||
@@ -25,19 +24,33 @@ if config_env() == :prod do
       You can generate one by calling: mix phx.gen.secret
       """
 
+  host = System.get_env("PHX_HOST") || "example.com"
+  port = String.to_integer(System.get_env("PORT") || "4000")
+  bind = System.get_env("ROOST_BIND") || "::"
+  {:ok, ip} = bind |> String.to_charlist() |> :inet.parse_address()
+
+  config :roost, Roost.Endpoint,
+    url: [host: host, port: 443, scheme: "https"],
+    http: [ip: ip, port: port]
+
   config :roost,
     secret_key_base: secret_key_base,
-    host: System.get_env("PHX_HOST") || "example.com",
-    port: String.to_integer(System.get_env("PORT") || "4000"),
-    bind: System.get_env("ROOST_BIND") || "::",
-    force_ssl: System.get_env("ROOST_FORCE_SSL") == "true"
+    host: host,
+    port: port,
+    bind: bind,
+    force_ssl: System.get_env("ROOST_FORCE_SSL") == "true",
+    error_rate: String.to_integer(System.get_env("ROOST_ERROR_RATE") || "0")
 
-  # "dns_cluster" (the default) or "libcluster", whose Kubernetes.DNS strategy has its
-  # basename in the configuration and its service's short name in an environment variable.
+  config :roost, :dns_cluster_query, System.get_env("DNS_CLUSTER_QUERY")
+
+  # "dns_cluster" (the default); "libcluster", whose Kubernetes.DNS strategy has its
+  # basename in the configuration and its service's short name in an environment variable;
+  # or "kubernetes", libcluster's strategy that lists the pods at the API server.
   config :roost, :cluster,
     strategy: System.get_env("ROOST_CLUSTER") || "dns_cluster",
-    query: System.get_env("DNS_CLUSTER_QUERY"),
     service: System.get_env("PHOENIX_HEADLESS_SERVICE") || System.get_env("K8S_HEADLESS_SERVICE"),
+    selector: System.get_env("PHOENIX_CLUSTER_SELECTOR"),
+    namespace: System.get_env("POD_NAMESPACE"),
     application_name: System.get_env("ROOST_APPLICATION_NAME") || "roost",
     interval: String.to_integer(System.get_env("ROOST_CLUSTER_INTERVAL_MS") || "5000")
 

@@ -25,6 +25,8 @@ pub struct OperatorOptions {
     pub json_log: bool,
     /// Its kubeconfig; the lab's restricted one when absent.
     pub kubeconfig: Option<PathBuf>,
+    /// Prometheus endpoints that apps may name: `name=http://address`.
+    pub prometheus: Vec<String>,
     /// Another program than the one of this source.
     pub program: Option<PathBuf>,
 }
@@ -53,6 +55,7 @@ impl Operator {
             "--log-level=info,phoenix_operator=debug".into(),
         ];
         arguments.extend(options.namespaces.iter().map(|name| format!("--namespace={name}").into()));
+        arguments.extend(options.prometheus.iter().map(|endpoint| format!("--prometheus={endpoint}").into()));
         if log.exists() {
             std::fs::remove_file(log).with_context(|| format!("removing {}", log.display()))?;
         }

@@ -139,6 +139,12 @@ impl Screen {
         }
     }
 
+    /// Types a line.
+    pub async fn type_line(&self, line: &str) -> Result<()> {
+        self.tmux(&["send-keys", "-l", line]).await?;
+        self.press("Enter").await
+    }
+
     /// Presses a key, as tmux names it: `C-c`.
     pub async fn press(&self, key: &str) -> Result<()> {
         self.tmux(&["send-keys", key]).await.map(drop)

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use report::{Failure, Latency, Report, Retries, Streams};
+pub use report::{Failure, Latency, Report, Retries, Server, StreamEvent, Streams};
 
 use connection::{Connection, Fault};
 use pace::Pace;

@@ -11,6 +11,8 @@ use super::connection::Fault;
 
 /// Failures that are described one by one; the others are only counted.
 const DESCRIBED: usize = 20;
+/// Openings and ends of streams that are noted one by one.
+const NOTED: usize = 5_000;
 
 /// Everything counted; times in milliseconds unless they say otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,6 +68,30 @@ pub struct Streams {
     pub cut: u64,
     /// Streams open at this moment, by the version that serves them.
     pub open: BTreeMap<String, u64>,
+    /// The first openings and ends, in their order.
+    pub log: Vec<StreamEvent>,
+}
+
+/// A stream was opened, or was drained or cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamEvent {
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// Who serves it.
+    pub server: Server,
+    /// It was opened; else it ended.
+    pub opened: bool,
+}
+
+/// Who serves a stream, by its own word.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Server {
+    /// The version.
+    #[serde(default)]
+    pub version: String,
+    /// The Erlang node.
+    #[serde(default)]
+    pub node: String,
 }
 
 /// One failure.
@@ -165,15 +191,20 @@ impl Tally {
         *(if reset { &mut retries.reset } else { &mut retries.closed }) += 1;
     }
 
-    pub(super) fn stream_opened(&self, version: &str) {
+    pub(super) fn stream_opened(&self, server: &Server) {
         let streams = &mut self.lock().report.streams;
         streams.opened += 1;
-        *streams.open.entry(version.to_owned()).or_default() += 1;
+        *streams.open.entry(server.version.clone()).or_default() += 1;
+        note(streams, server, true);
     }
 
-    /// A stream ended; `version` when it had been opened.
-    pub(super) fn stream_ended(&self, version: Option<&str>, end: StreamEnd, local: Option<SocketAddr>) {
+    /// A stream ended; `server` when it had been opened.
+    pub(super) fn stream_ended(&self, server: Option<&Server>, end: StreamEnd, local: Option<SocketAddr>) {
         let report = &mut self.lock().report;
+        if let Some(server) = server {
+            note(&mut report.streams, server, false);
+        }
+        let version = server.map(|server| server.version.as_str());
         if let Some(version) = version
             && let Some(open) = report.streams.open.get_mut(version)
         {
@@ -205,10 +236,20 @@ pub(super) enum StreamEnd {
 
 fn describe(report: &mut Report, what: String, why: String, local: Option<SocketAddr>) {
     if report.failures.len() < DESCRIBED {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let at = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        report.failures.push(Failure { at, what, why, local });
+        report.failures.push(Failure { at: now(), what, why, local });
     }
+}
+
+fn note(streams: &mut Streams, server: &Server, opened: bool) {
+    if streams.log.len() < NOTED {
+        streams.log.push(StreamEvent { at: now(), server: server.clone(), opened });
+    }
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The member `version` of a JSON object.

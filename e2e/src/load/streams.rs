@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connection::Connection;
-use super::report::{StreamEnd, version};
+use super::report::{Server, StreamEnd};
 use super::{REQUEST_TIMEOUT, Shared};
 
 /// Longest silence of a stream that ticks each second.
@@ -25,10 +25,10 @@ pub(super) async fn keep_open(shared: &Shared) {
 
 async fn one_after_the_other(shared: &Shared) {
     loop {
-        let mut stream = Stream { local: None, version: None };
+        let mut stream = Stream { local: None, server: None };
         let end = stream.follow(shared).await;
         let cut = matches!(end, StreamEnd::Cut(_));
-        shared.tally.stream_ended(stream.version.as_deref(), end, stream.local);
+        shared.tally.stream_ended(stream.server.as_ref(), end, stream.local);
         if cut {
             tokio::time::sleep(PAUSE).await;
         }
@@ -39,7 +39,7 @@ async fn one_after_the_other(shared: &Shared) {
 struct Stream {
     local: Option<SocketAddr>,
     /// Of the server, once it said hello.
-    version: Option<String>,
+    server: Option<Server>,
 }
 
 impl Stream {
@@ -74,9 +74,9 @@ impl Stream {
             let (event, data) = event(&chunk);
             match event {
                 "hello" => {
-                    let version = version(data.as_bytes()).unwrap_or_else(|| "unknown".to_owned());
-                    shared.tally.stream_opened(&version);
-                    self.version = Some(version);
+                    let server = serde_json::from_str(data).unwrap_or_default();
+                    shared.tally.stream_opened(&server);
+                    self.server = Some(server);
                 }
                 "drain" => drained = true,
                 _ => {}

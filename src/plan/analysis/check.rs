@@ -77,8 +77,8 @@ pub struct Assessment {
 
 /// Takes in what was measured, judges, and says what is to be measured next: an [`Assessment`] for each span.
 ///
-/// `status` keeps the checks of these spans only. Not called while nothing is under way, it stays as it is: people
-/// want to see why something failed.
+/// `status` keeps the checks of these spans; where they have none, those of the attempt that have passed. Not called
+/// while nothing is under way, it stays as it is: people want to see why something failed.
 pub fn assess(
     checks: &[CheckGoal],
     spans: &[Span],
@@ -87,7 +87,13 @@ pub fn assess(
     now: Timestamp,
 ) -> Vec<Assessment> {
     let known = std::mem::take(status);
-    spans.iter().map(|span| assess_span(checks, span, &known, status, measured, now)).collect()
+    let found = spans.iter().map(|span| assess_span(checks, span, &known, status, measured, now)).collect();
+    if status.is_empty() {
+        let of_this = |run: &CheckStatus| spans.iter().any(|span| span.attempt == run.attempt);
+        let passed = known.into_iter().filter(|run| run.phase == CheckPhase::Passed);
+        status.extend(passed.filter(of_this));
+    }
+    found
 }
 
 fn assess_span(

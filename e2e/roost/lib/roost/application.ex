@@ -6,7 +6,8 @@ defmodule Roost.Application do
   @impl true
   def start(_type, _args) do
     children =
-      [Roost.Metrics, Roost.Repo, Roost.Cluster, Roost.Endpoint] ++ fault(Roost.variant())
+      [Roost.Metrics, Roost.Faults, Roost.Repo, Roost.Cluster, Roost.Endpoint] ++
+        fault(Roost.variant())
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Roost.Supervisor)
   end

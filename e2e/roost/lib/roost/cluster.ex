@@ -1,11 +1,13 @@
 defmodule Roost.Cluster do
   @moduledoc """
-  Finds the other nodes in DNS, in one of the two ways that releases do.
+  Finds the other nodes in one of the ways that releases do, and remembers every one it ever saw.
 
     * `dns_cluster`: A and AAAA records of DNS_CLUSTER_QUERY; the basename of the others is this
       node's own; nodes are connected and never disconnected.
     * `libcluster`, as its `Kubernetes.DNS`: A records of the service's short name; the basename
       comes from the configuration; a name that leaves DNS, or a lookup that fails, disconnects.
+    * `kubernetes`, as libcluster's `Kubernetes`: the pods that the API server lists for
+      PHOENIX_CLUSTER_SELECTOR; else as above.
   """
 
   use GenServer
@@ -13,13 +15,18 @@ defmodule Roost.Cluster do
 
   def start_link(_opts), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
+  @doc "Names of the nodes that were ever connected, also for a moment."
+  def ever, do: __MODULE__ |> :persistent_term.get(MapSet.new()) |> Enum.sort()
+
   @impl true
   def init(nil) do
-    config = Application.fetch_env!(:roost, :cluster)
+    query = Application.get_env(:roost, :dns_cluster_query)
+    config = [{:query, query} | Application.fetch_env!(:roost, :cluster)]
 
     cond do
       not Node.alive?() -> :ignore
       config[:strategy] == "libcluster" and config[:service] -> begin(:libcluster, config)
+      config[:strategy] == "kubernetes" and config[:selector] -> begin(:kubernetes, config)
       config[:strategy] == "dns_cluster" and config[:query] -> begin(:dns_cluster, config)
       true -> :ignore
     end
@@ -30,10 +37,23 @@ defmodule Roost.Cluster do
 
   @impl true
   def handle_info(:poll, state), do: {:noreply, poll(state)}
+
+  def handle_info({:nodeup, name}, state) do
+    remember([name])
+    {:noreply, state}
+  end
+
   def handle_info(_other, state), do: {:noreply, state}
 
   defp begin(strategy, config) do
+    :net_kernel.monitor_nodes(true)
+    # Others may have found this node before its application started.
+    remember(Node.list())
     {:ok, %{strategy: strategy, config: config, known: MapSet.new()}, {:continue, :poll}}
+  end
+
+  defp remember(names) do
+    :persistent_term.put(__MODULE__, MapSet.union(MapSet.new(ever()), MapSet.new(names)))
   end
 
   defp poll(state) do
@@ -51,7 +71,23 @@ defmodule Roost.Cluster do
   end
 
   defp discover(%{strategy: :libcluster, config: config} = state) do
-    found = MapSet.new(nodes(config[:application_name], lookup(config[:service], :a)))
+    connected(state, nodes(config[:application_name], lookup(config[:service], :a)))
+  end
+
+  defp discover(%{strategy: :kubernetes, config: config} = state) do
+    case Roost.Cluster.Kubernetes.addresses(config[:namespace], config[:selector]) do
+      {:ok, addresses} ->
+        connected(state, nodes(config[:application_name], addresses))
+
+      {:error, reason} ->
+        Logger.warning("[libcluster] request to the API server failed: #{inspect(reason)}")
+        connected(state, [])
+    end
+  end
+
+  # What libcluster's strategies share: what is no longer found is disconnected.
+  defp connected(state, found) do
+    found = MapSet.new(found)
 
     for name <- MapSet.difference(state.known, found) do
       Logger.warning("[libcluster] disconnecting from #{name}")

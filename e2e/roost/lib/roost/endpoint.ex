@@ -13,9 +13,18 @@ defmodule Roost.Endpoint do
 
   @impl true
   def init(_opts) do
-    if(Application.get_env(:roost, :server, false), do: children(), else: [])
+    if(Application.get_env(:roost, __MODULE__, [])[:server], do: children(), else: [])
     |> Supervisor.init(strategy: :one_for_one)
   end
+
+  @doc "The address that links are made of; with `broadcast/3` the mark of a Phoenix endpoint."
+  def struct_url do
+    url = Application.get_env(:roost, __MODULE__, [])[:url] || []
+    %URI{scheme: url[:scheme], host: url[:host], port: url[:port]}
+  end
+
+  @doc "There are no channels, so nobody listens."
+  def broadcast(_topic, _event, _message), do: :ok
 
   defp children, do: [Roost.Streams, Roost.Http.Server, Roost.Drainer]
 end

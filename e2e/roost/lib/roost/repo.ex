@@ -11,7 +11,7 @@ defmodule Roost.Repo do
     :ets.new(__MODULE__, [:named_table, :public, read_concurrency: true])
     url = Application.fetch_env!(:roost, :database_url)
 
-    for slot <- 1..Application.fetch_env!(:roost, :pool_size)//1 do
+    for slot <- 1..Application.fetch_env!(:roost, __MODULE__)[:pool_size]//1 do
       Supervisor.child_spec({Keeper, {__MODULE__, slot, url}}, id: slot)
     end
     |> Supervisor.init(strategy: :one_for_one)

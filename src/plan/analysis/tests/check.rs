@@ -408,3 +408,18 @@ fn spans_that_are_over_leave_the_status() {
     assert_eq!(lab.status.len(), 1);
     assert_eq!(lab.status[0].span, "step-3");
 }
+
+#[test]
+fn what_passed_stays_where_nothing_else_is_measured() {
+    let mut lab = Lab::new("[{name: errors, query: q, max: '1', count: 2, during: []}]");
+    lab.value("0");
+    assert_eq!(lab.value("0"), Judgement::Passed);
+    lab.span.name = "rollout".to_owned();
+    lab.span.which = Which::Background(During::Rollout, StrategyKind::Canary);
+    assert_eq!(lab.look(&BTreeMap::new()).judgement, Judgement::NotRequired);
+    let seen: Vec<_> = lab.status.iter().map(|run| (run.span.as_str(), run.phase)).collect();
+    assert_eq!(seen, [("step-1", CheckPhase::Passed)]);
+    lab.span.attempt += 1;
+    lab.look(&BTreeMap::new());
+    assert!(lab.status.is_empty(), "what an earlier attempt measured says nothing of this one");
+}

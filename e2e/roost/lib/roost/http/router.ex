@@ -15,9 +15,19 @@ defmodule Roost.Http.Router do
     end
   end
 
-  defp route("/health", _request), do: Response.json(200, %{status: "healthy"})
+  # Users' requests fail as asked for; probes and scrapes go on, as they do where one page is broken.
+  defp route(path, request) when path in ["/health", "/ready", "/metrics"],
+    do: answer(path, request)
 
-  defp route("/ready", _request) do
+  defp route(path, request) do
+    if Roost.Faults.fails?(),
+      do: Response.json(500, %{error: "fails by design", version: Roost.variant()}),
+      else: answer(path, request)
+  end
+
+  defp answer("/health", _request), do: Response.json(200, %{status: "healthy"})
+
+  defp answer("/ready", _request) do
     with :ok <- variant_ready(Roost.variant()),
          {:ok, _rows} <- Repo.query("SELECT 1", 1_000) do
       Response.json(200, %{status: "ready"})
@@ -26,7 +36,7 @@ defmodule Roost.Http.Router do
     end
   end
 
-  defp route("/version", _request) do
+  defp answer("/version", _request) do
     Response.json(200, %{
       version: Roost.variant(),
       vsn: Roost.vsn(),
@@ -36,11 +46,11 @@ defmodule Roost.Http.Router do
     })
   end
 
-  defp route("/nodes", _request) do
-    Response.json(200, %{node: node(), nodes: Enum.sort(Node.list())})
+  defp answer("/nodes", _request) do
+    Response.json(200, %{node: node(), nodes: Enum.sort(Node.list()), ever: Roost.Cluster.ever()})
   end
 
-  defp route("/db", _request) do
+  defp answer("/db", _request) do
     columns =
       "SELECT column_name FROM information_schema.columns " <>
         "WHERE table_schema = 'public' AND table_name = 'birds' ORDER BY ordinal_position"
@@ -55,34 +65,34 @@ defmodule Roost.Http.Router do
     end
   end
 
-  defp route("/env", _request) do
+  defp answer("/env", _request) do
     env = System.get_env()
     values = Map.reject(env, fn {name, _value} -> name =~ @secret end)
     Response.json(200, %{names: env |> Map.keys() |> Enum.sort(), values: values})
   end
 
-  defp route("/metrics", _request) do
+  defp answer("/metrics", _request) do
     Response.text(200, Roost.Metrics.text(length(Roost.Streams.pids())))
   end
 
-  defp route("/slow", request) do
+  defp answer("/slow", request) do
     milliseconds = number(request.query["ms"], 1_000)
     Process.sleep(milliseconds)
     Response.json(200, %{slept: milliseconds, version: Roost.variant()})
   end
 
-  defp route("/stream", _request), do: :stream
+  defp answer("/stream", _request), do: :stream
 
   # A wanted status, for tests of what counts them.
-  defp route("/status/" <> code, _request) do
+  defp answer("/status/" <> code, _request) do
     case number(code, 0) do
       status when status in 200..599 -> Response.json(status, %{status: status})
       _other -> Response.json(400, %{error: "a status between 200 and 599 is wanted"})
     end
   end
 
-  defp route("/", _request), do: Response.text(200, "roost #{Roost.variant()}\n")
-  defp route(_path, _request), do: Response.json(404, %{error: "not found"})
+  defp answer("/", _request), do: Response.text(200, "roost #{Roost.variant()}\n")
+  defp answer(_path, _request), do: Response.json(404, %{error: "not found"})
 
   defp variant_ready("neverready"), do: {:error, %RuntimeError{message: "never ready by design"}}
   defp variant_ready(_variant), do: :ok
