@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, defaults, env, job, metadata, pod};
+use super::{Settings, StoredWorker, defaults, env, job, metadata, pod, worker};
 use crate::api::{
     Canonical, Isolation, MigrationsMode, RevisionName, SecurityProfile, ValidatedApp, labels, names,
 };
@@ -69,6 +69,9 @@ pub struct Revision {
     /// The migration's pod; none when no Job migrates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_template: Option<PodTemplateSpec>,
+    /// Workers, by name; revisions of earlier versions have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub workers: BTreeMap<String, StoredWorker>,
 }
 
 /// Why a stored object is no revision.
@@ -104,6 +107,7 @@ pub fn render(app: &ValidatedApp, name: &RevisionName, settings: &Settings) -> R
         pod_template: pod::template(app, &facts, &effective),
         defaults: defaults::values(&effective),
         job_template: by_job.then(|| job::template(app, &facts, &effective)),
+        workers: worker::workers(app, &facts, &effective),
         effective,
     }
 }
@@ -165,6 +169,21 @@ impl Revision {
         Self::deserialize(data).map_err(|source| RevisionError::Unreadable { name: name(), source })
     }
 
+    /// With the workers that these Deployments of it hold.
+    #[must_use]
+    pub fn with_workers_of<'a>(mut self, deployments: impl IntoIterator<Item = &'a Deployment>) -> Self {
+        let of_it = |deployment: &&Deployment| {
+            let labels = deployment.metadata.labels.as_ref();
+            labels
+                .and_then(|labels| labels.get(labels::REVISION))
+                .is_some_and(|name| name == self.name.as_str())
+        };
+        let workers: Vec<_> =
+            deployments.into_iter().filter(of_it).filter_map(StoredWorker::from_deployment).collect();
+        self.workers.extend(workers);
+        self
+    }
+
     /// Rebuilds a revision whose `ControllerRevision` was deleted by hand, from what it left: never from the
     /// present builders, which could render it otherwise and restart its pods.
     ///
@@ -186,6 +205,7 @@ impl Revision {
             pod_template,
             defaults: defaults.and_then(|map| map.data.clone()).unwrap_or_default(),
             job_template: None,
+            workers: BTreeMap::new(),
         })
     }
 }

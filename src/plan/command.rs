@@ -273,7 +273,7 @@ fn resume(d: &mut Draft) -> Answer {
 
 fn restart(d: &mut Draft, revision: &str) -> Answer {
     let now = d.now;
-    if d.world.asked(revision) == 0 {
+    if d.world.asked(revision) == 0 && !d.world.has_workers(revision) {
         return refused(format!("revision {revision} has no pods"));
     }
     // Of revisions that are gone nothing needs to be known.

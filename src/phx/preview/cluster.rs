@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::Limits;
 use crate::plan::{
     DeploymentObs, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, SecretPosted, Selector,
-    ServiceObs, SmokeJobObs, Upkeep, World, Write,
+    ServiceObs, SmokeJobObs, Upkeep, WorkerGoal, WorkerObs, World, Write,
     analysis::{Answer, CheckGoal, Measured, Measurement, Probe},
 };
 
@@ -19,6 +19,8 @@ pub struct NewRevision {
     pub needs_migration: bool,
     /// Revisions with the same key share one migration.
     pub migration_key: Option<String>,
+    /// Its workers.
+    pub workers: BTreeMap<String, WorkerGoal>,
     /// What is missing beside it once it is stored.
     pub upkeep: BTreeSet<Upkeep>,
     /// A disruption budget is wanted beside the Service.
@@ -76,8 +78,9 @@ impl Simulated {
                 world.upkeep.remove(upkeep);
             }
             Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
-                let NewRevision { needs_migration, migration_key, upkeep, .. } = self.new.clone();
-                let stored = RevisionObs { needs_migration, migration_key, ..RevisionObs::default() };
+                let NewRevision { needs_migration, migration_key, workers, upkeep, .. } = self.new.clone();
+                let stored =
+                    RevisionObs { needs_migration, migration_key, workers, ..RevisionObs::default() };
                 world.revisions.insert(revision.clone(), stored);
                 world.upkeep.extend(upkeep);
             }
@@ -112,6 +115,23 @@ impl Simulated {
                     deployment.drifted = false;
                     deployment.restarted_at = restarts.get(revision).map(|at| at.0);
                 }
+            }
+            Write::CreateWorker { worker, revision, replicas } => {
+                let made = DeploymentObs { replicas: *replicas, ..DeploymentObs::default() };
+                let seen = world.workers.entry((worker.clone(), revision.clone())).or_default();
+                seen.deployment = Some(made);
+            }
+            Write::ApplyWorker { worker, revision, replicas, .. } => {
+                let seen = world.workers.get_mut(&(worker.clone(), revision.clone()));
+                if let Some(deployment) = seen.and_then(|seen| seen.deployment.as_mut()) {
+                    deployment.replicas = *replicas;
+                    deployment.observed = false;
+                    deployment.drifted = false;
+                    deployment.restarted_at = restarts.get(revision).map(|at| at.0);
+                }
+            }
+            Write::DeleteWorker { worker, revision, .. } => {
+                world.workers.remove(&(worker.clone(), revision.clone()));
             }
             Write::CreateJob { revision, attempt } => world.jobs.push(running(revision, *attempt, now)),
             Write::CreateSmokeJob { revision, attempt, span, test } => world.smoke_jobs.push(SmokeJobObs {
@@ -162,6 +182,22 @@ impl Simulated {
             job.state = JobState::Succeeded;
             job.started = true;
             job.waiting = None;
+        }
+        world
+            .workers
+            .retain(|_, seen| seen.deployment.as_ref().is_some_and(|deployment| !deployment.terminating));
+        for seen in world.workers.values_mut() {
+            let asked = seen.asked();
+            *seen = WorkerObs {
+                deployment: seen.deployment.take().map(|deployment| DeploymentObs {
+                    observed: true,
+                    pods: asked,
+                    available: asked,
+                    ..deployment
+                }),
+                total: asked,
+                ..WorkerObs::default()
+            };
         }
         let mut pods: BTreeMap<Rev, PodsObs> = BTreeMap::new();
         let mut endpoints: BTreeMap<Rev, u32> = BTreeMap::new();
