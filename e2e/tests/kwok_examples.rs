@@ -23,6 +23,7 @@ async fn examples_become_healthy() -> Result<()> {
         manual_approval,
         analysis,
         migrations,
+        web_and_workers,
     ];
     let files = std::fs::read_dir(directory())?.count();
     ensure!(files == cases.len(), "{files} examples, {} cases", cases.len());
@@ -225,5 +226,21 @@ async fn analysis(space: Arc<Space>) -> Result<()> {
     apply(&space, "analysis").await?;
     let first = healthy(&space, "tickets", 5).await?;
     ensure!(first.analysis.is_empty() && first.smoke_tests.is_empty(), "{first:#?}");
+    Ok(())
+}
+
+async fn web_and_workers(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    apply(&space, "web-and-workers").await?;
+    let status = healthy(&space, "depot", 2).await?;
+    let workers: Vec<_> =
+        status.workers.iter().map(|one| (one.name.as_str(), one.replicas, one.ready)).collect();
+    ensure!(workers == [("jobs", 2, 2), ("scheduler", 1, 1)], "{workers:?}");
+    next_release(&space, "depot").await?;
+    let next = |status: &PhoenixAppStatus| {
+        let moved = status.workers.iter().all(|worker| Some(&worker.revision) == status.stable.as_ref());
+        status.phase == Some(Phase::Healthy) && status.promotion == 2 && moved
+    };
+    space.wait_for("depot", 2, "the next release and its workers", PATIENCE, next).await?;
     Ok(())
 }

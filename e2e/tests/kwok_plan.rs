@@ -135,7 +135,10 @@ impl Edit<'_> {
         }
         let planned = moves(&plan, "shop sends requests to ");
         let seen = space.record().look(|seen| selected(seen, before));
-        ensure!(as_planned(&planned, &seen), "requests were planned to go {planned:?}, and went {seen:?}\n{plan:#}");
+        ensure!(
+            as_planned(&planned, &seen),
+            "requests were planned to go {planned:?}, and went {seen:?}\n{plan:#}"
+        );
         let phase = plan["end"]["phase"].as_str().unwrap_or_default();
         println!(
             "seed {}, edit {}: as planned: {} made, {} deleted, requests {planned:?}, {phase}",

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{ClusteringSpec, PhoenixAppSpec, names::RevisionName, schema};
 
 /// Fields of the spec that reach a pod (or, `migrations`, the Job that must come before it).
-pub(super) const REACHES_A_POD: [&str; 25] = [
+pub(super) const REACHES_A_POD: [&str; 26] = [
     "affinity",
     "clustering",
     "database",
@@ -40,6 +40,7 @@ pub(super) const REACHES_A_POD: [&str; 25] = [
     "tolerations",
     "topologySpread",
     "volumes",
+    "workers",
 ];
 
 /// Of those, what does not: how a Job is run rather than what it does, and what Services list.
@@ -69,6 +70,13 @@ impl Canonical {
             for port in ports.iter_mut().filter_map(Value::as_object_mut) {
                 port.remove("expose"); // which Service lists it
             }
+        }
+        if let Some(workers) = fields.get_mut("workers").and_then(Value::as_array_mut) {
+            for worker in workers.iter_mut().filter_map(Value::as_object_mut) {
+                worker.retain(|key, _| !["replicas", "strategy"].contains(&key.as_str()));
+            }
+            // their order says nothing
+            workers.sort_by_key(|worker| worker["name"].as_str().unwrap_or_default().to_owned());
         }
         for (name, inner) in STAYS_OUTSIDE {
             if let Some(object) = fields.get_mut(name).and_then(Value::as_object_mut) {

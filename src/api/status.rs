@@ -84,6 +84,9 @@ pub struct PhoenixAppStatus {
     /// Smoke tests of the rollout under way, or of the last one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub smoke_tests: Vec<SmokeTestStatus>,
+    /// Workers of the stable revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerStatus>,
     /// The command last answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_command: Option<LastCommand>,
@@ -130,6 +133,7 @@ impl Default for PhoenixAppStatus {
             rollback_safe: None,
             analysis: Vec::new(),
             smoke_tests: Vec::new(),
+            workers: Vec::new(),
             last_command: None,
             history: Vec::new(),
             conditions: Vec::new(),
@@ -399,6 +403,23 @@ pub enum FollowUpState {
     Failed,
     /// It is done.
     Succeeded,
+}
+
+/// A worker of the stable revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerStatus {
+    /// Its name.
+    pub name: String,
+    /// The revision whose pods it is to have.
+    pub revision: String,
+    /// Wanted pods.
+    pub replicas: i32,
+    /// Of these, available ones.
+    pub ready: i32,
+    /// Since when its pods start; absent once all of them were available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starting_since: Option<Time>,
 }
 
 /// A command from the annotation, and what became of it.

@@ -19,6 +19,7 @@ mod service_account;
 mod shutdown;
 mod smoke_job;
 mod volumes;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub use secret::generated_secret;
 pub use service::{ServiceSelector, active_service, headless_service, preview_service};
 pub use service_account::service_account;
 pub use smoke_job::smoke_job;
+pub use worker::{StoredWorker, worker_deployment};
 
 /// Facts about the cluster that the operator is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +90,8 @@ pub struct Children {
     pub migration_jobs: Vec<Job>,
     /// The pods.
     pub deployment: Deployment,
+    /// Pods beside them that take no requests, once the revision is promoted.
+    pub workers: Vec<Deployment>,
     /// What node drains must leave.
     pub pod_disruption_budget: Option<PodDisruptionBudget>,
 }
@@ -111,6 +115,11 @@ pub fn children(
         headless_service: headless_service(app, revision.isolated()),
         migration_jobs: stages.filter_map(|stage| migration_job(app, revision, stage, 1)).collect(),
         deployment: deployment(app, revision, app.replicas, None),
+        workers: revision
+            .workers
+            .iter()
+            .filter_map(|(worker, stored)| worker_deployment(app, revision, worker, stored.replicas, None))
+            .collect(),
         pod_disruption_budget: pod_disruption_budget(app, &selector),
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, defaults, env, job, metadata, pod};
+use super::{Settings, StoredWorker, defaults, env, job, metadata, pod, worker};
 use crate::api::{
     Canonical, Isolation, MigrationsMode, PhaseCommand, RevisionName, SecurityProfile, Stage, ValidatedApp,
     labels, names,
@@ -79,6 +79,9 @@ pub struct Revision {
     /// The pod of the migrations' way back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_template: Option<PodTemplateSpec>,
+    /// Workers, by name; revisions of earlier versions have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub workers: BTreeMap<String, StoredWorker>,
 }
 
 /// A Job before the migration, as it is stored.
@@ -132,6 +135,7 @@ pub fn render(app: &ValidatedApp, name: &RevisionName, settings: &Settings) -> R
         before: if by_job { job::before(app, &facts, &effective) } else { Vec::new() },
         contract_template: phase(&migrations.contract),
         rollback_template: phase(&migrations.rollback),
+        workers: worker::workers(app, &facts, &effective),
         effective,
     }
 }
@@ -203,6 +207,21 @@ impl Revision {
         Self::deserialize(data).map_err(|source| RevisionError::Unreadable { name: name(), source })
     }
 
+    /// With the workers that these Deployments of it hold.
+    #[must_use]
+    pub fn with_workers_of<'a>(mut self, deployments: impl IntoIterator<Item = &'a Deployment>) -> Self {
+        let of_it = |deployment: &&Deployment| {
+            let labels = deployment.metadata.labels.as_ref();
+            labels
+                .and_then(|labels| labels.get(labels::REVISION))
+                .is_some_and(|name| name == self.name.as_str())
+        };
+        let workers: Vec<_> =
+            deployments.into_iter().filter(of_it).filter_map(StoredWorker::from_deployment).collect();
+        self.workers.extend(workers);
+        self
+    }
+
     /// Rebuilds a revision whose `ControllerRevision` was deleted by hand, from what it left: never from the
     /// present builders, which could render it otherwise and restart its pods.
     ///
@@ -227,6 +246,7 @@ impl Revision {
             before: Vec::new(),
             contract_template: None,
             rollback_template: None,
+            workers: BTreeMap::new(),
         })
     }
 }

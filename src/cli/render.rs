@@ -85,6 +85,7 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
         headless_service,
         migration_jobs,
         deployment,
+        workers,
         pod_disruption_budget,
     } = build::children(app, &revision, settings, &mut |bytes| bytes.fill(0));
     let mut output = String::new();
@@ -105,6 +106,9 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
         push(&mut output, &job)?;
     }
     push(&mut output, &deployment)?;
+    for worker in &workers {
+        push(&mut output, worker)?;
+    }
     if let Some(budget) = pod_disruption_budget {
         push(&mut output, &budget)?;
     }
@@ -131,7 +135,7 @@ mod tests {
     use super::{Settings, apps, documents};
     use crate::build::{self, ServiceSelector, drift::drift};
 
-    const EXAMPLES: [&str; 10] = [
+    const EXAMPLES: [&str; 11] = [
         "quickstart",
         "with-database",
         "libcluster-dns",
@@ -142,6 +146,7 @@ mod tests {
         "manual-approval",
         "analysis",
         "migrations",
+        "web-and-workers",
     ];
 
     fn example(name: &str) -> String {
@@ -198,6 +203,11 @@ mod tests {
     #[test]
     fn analysis() {
         insta::assert_snapshot!(rendered("analysis"));
+    }
+
+    #[test]
+    fn web_and_workers() {
+        insta::assert_snapshot!(rendered("web-and-workers"));
     }
 
     #[test]

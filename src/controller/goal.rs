@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    api::{PhoenixApp, RevisionName, StrategyKind, ValidatedApp},
+    api::{PhoenixApp, RevisionName, StrategyKind, ValidatedApp, Worker, WorkerStrategy},
     build::Revision,
-    plan::{Budget, Goal, analysis::Proofs},
+    plan::{Budget, Goal, WorkerGoal, analysis::Proofs},
 };
 
 /// The goal of a valid app, with the revision its spec describes.
@@ -40,6 +40,7 @@ pub fn goal(app: &ValidatedApp, desired: &RevisionName) -> Goal {
         desired: desired.to_string(),
         command: app.command.clone(),
         proofs: Proofs::of(app),
+        workers: workers(app),
     }
 }
 
@@ -73,7 +74,16 @@ pub fn of_invalid(app: &PhoenixApp) -> Goal {
         desired,
         command: None,
         proofs: Proofs::default(),
+        workers: BTreeMap::new(),
     }
+}
+
+fn workers(app: &ValidatedApp) -> BTreeMap<String, WorkerGoal> {
+    let goal = |worker: &Worker| WorkerGoal {
+        replicas: u32::try_from(worker.replicas).unwrap_or_default(),
+        recreate: worker.strategy == WorkerStrategy::Recreate,
+    };
+    app.spec.workers.iter().map(|worker| (worker.name.clone(), goal(worker))).collect()
 }
 
 /// The revision that the spec describes: one that is stored, or the name for a new one. None in the impossible case

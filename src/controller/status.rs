@@ -127,6 +127,7 @@ pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
             selector: _,
             effective: _,
             rollback_safe: _,
+            workers: _,
             conditions: _,
         } = status.clone();
         let candidate = candidate.map(|mut candidate| {

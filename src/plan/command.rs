@@ -334,7 +334,7 @@ fn resume(d: &mut Draft) -> Answer {
 
 fn restart(d: &mut Draft, revision: &str) -> Answer {
     let now = d.now;
-    if d.world.asked(revision) == 0 {
+    if d.world.asked(revision) == 0 && !d.world.has_workers(revision) {
         return refused(format!("revision {revision} has no pods"));
     }
     if let Some(why) = budget::no_restart(d) {

@@ -10,7 +10,7 @@ use super::strategy;
 use super::world::{Rev, RevisionObs, Selector, Upkeep};
 use super::{
     Draft, Facts, Write, aftermath, budget, clock, follow_up, history, migration, proof, prune, rollout,
-    traffic,
+    traffic, workers,
 };
 use crate::api::{Candidate, OnFailure, Outcome, StrategyKind, Verdict};
 
@@ -31,6 +31,10 @@ pub(super) fn decide(d: &mut Draft) -> Found {
             Found { analysis, ..found }
         }
     };
+    found.workers = workers::go_on(d);
+    if found.prunable {
+        prune::prune(d);
+    }
     proof::sweep(d);
     found.surplus = d.status.candidate.is_none() && d.stable().is_some_and(|stable| !alone(d, &stable));
     record_facts(d);
@@ -227,9 +231,7 @@ fn back(d: &mut Draft, candidate: &Candidate) -> Found {
     follow_up::go_on(d, returned || done);
     if returned || done {
         clock::stop(d);
-        if found.waits.is_none() {
-            prune::prune(d);
-        }
+        found.prunable = found.waits.is_none();
     } else {
         let available = d.world.deployments.get(&stable).map_or(0, |deployment| deployment.available);
         found.overdue = d.goal.replicas > 0 && clock::run(d, available);
@@ -274,9 +276,7 @@ fn rest(d: &mut Draft) -> Found {
     found.worst = worst(d, &stable);
     found.waits = strategy::waits_for(strategy, d.world, &stable);
     follow_up::go_on(d, found.settled);
-    if found.settled && job_gone {
-        prune::prune(d);
-    }
+    found.prunable = found.settled && job_gone;
     found
 }
 
@@ -377,7 +377,9 @@ fn set_replicas(d: &mut Draft, revision: &Rev, replicas: u32) {
 fn upkeep(d: &mut Draft, revisions: &[&Rev]) {
     let world = d.world;
     let may_start = |revision: &Rev| {
-        revisions.contains(&revision) && world.revisions.contains_key(revision) || world.asked(revision) > 0
+        revisions.contains(&revision) && world.revisions.contains_key(revision)
+            || world.asked(revision) > 0
+            || world.has_workers(revision)
     };
     let has_nodes = |revision: &Rev| may_start(revision) || world.pod_objects(revision) > 0;
     for child in &world.upkeep {

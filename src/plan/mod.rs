@@ -22,6 +22,7 @@ mod report;
 mod rollout;
 mod strategy;
 mod traffic;
+mod workers;
 mod world;
 
 #[cfg(test)]
@@ -37,7 +38,7 @@ pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
 pub use world::{
     Budget, DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
-    RevisionObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, World,
+    RevisionObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerGoal, WorkerObs, World,
 };
 
 /// What to do now.
@@ -53,7 +54,8 @@ pub struct Plan {
     pub measure: Vec<Measurement>,
 }
 
-/// One change to a child. At most one write of a plan lowers, moves or deletes something, and it is the last.
+/// One change to a child. Of those that requests depend on, at most one write of a plan lowers, moves or deletes
+/// something, and it is the last; each worker is judged by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// Make the generated Secret if there is none.
@@ -121,6 +123,37 @@ pub enum Write {
         revision: Rev,
         /// `spec.replicas`.
         replicas: u32,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Make the Deployment of a worker from the stored revision.
+    CreateWorker {
+        /// The worker.
+        worker: String,
+        /// The revision.
+        revision: Rev,
+        /// `spec.replicas`.
+        replicas: u32,
+    },
+    /// Scale or repair the Deployment of a worker from the stored revision.
+    ApplyWorker {
+        /// The worker.
+        worker: String,
+        /// The revision.
+        revision: Rev,
+        /// `spec.replicas`.
+        replicas: u32,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Delete the Deployment of a worker that its revision needs no more.
+    DeleteWorker {
+        /// The worker.
+        worker: String,
+        /// The revision.
+        revision: Rev,
+        /// The UID it was planned from.
+        uid: String,
         /// The version it was planned from.
         version: String,
     },
@@ -199,8 +232,13 @@ impl Write {
     /// True for a write that takes something away: it must carry the version it was planned from.
     pub const fn takes_away(&self, current: u32) -> bool {
         match self {
-            Self::ApplyDeployment { replicas, .. } => *replicas < current,
-            Self::DeleteJob { .. } | Self::DeleteDeployment { .. } | Self::DeleteRevision { .. } => true,
+            Self::ApplyDeployment { replicas, .. } | Self::ApplyWorker { replicas, .. } => {
+                *replicas < current
+            }
+            Self::DeleteJob { .. }
+            | Self::DeleteDeployment { .. }
+            | Self::DeleteWorker { .. }
+            | Self::DeleteRevision { .. } => true,
             _ => false,
         }
     }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Draft;
+use super::workers::{self, Standing};
 use super::world::{Rev, Selector};
 use super::{budget, clock, follow_up, migration, proof, strategy};
 use crate::api::{Candidate, During, FollowUp, FollowUpKind, FollowUpState, Outcome, Phase, Verdict};
@@ -47,6 +48,10 @@ pub(super) struct Found {
     pub surplus: bool,
     /// The stable revision serves at its wanted size.
     pub settled: bool,
+    /// How the workers stand.
+    pub workers: Standing,
+    /// What no rollback needs any more may go.
+    pub prunable: bool,
     /// What else is waited for.
     pub waits: Option<String>,
     /// The database has too few connections for the next step, whatever it is.
@@ -310,6 +315,15 @@ fn at_rest(d: &Draft, found: &Found) -> Verdicts {
     }
     // A restart or a repair under way takes nothing away from what serves.
     if found.settled || (wanted > 0 && serving >= wanted && d.world.asked(stable) == wanted) {
+        match &found.workers {
+            Standing::Up => {}
+            Standing::Starting(why) => {
+                return progressing(Phase::RollingOut, "WorkersStarting", why.clone());
+            }
+            Standing::NotReady(why) => {
+                return progressing(Phase::Degraded, workers::NOT_READY, why.clone());
+            }
+        }
         let (reason, message) = if wanted == 0 {
             ("ScaledToZero", format!("revision {stable} is scaled to zero"))
         } else {
@@ -602,7 +616,8 @@ impl Conditions<'_, '_> {
 
 /// It ended for another reason than its pods.
 fn about_something_else(verdict: &Verdict) -> bool {
-    [migration::FAILED, proof::ANALYSIS_FAILED, proof::SMOKE_TEST_FAILED].contains(&verdict.reason.as_str())
+    [migration::FAILED, proof::ANALYSIS_FAILED, proof::SMOKE_TEST_FAILED, workers::NOT_READY]
+        .contains(&verdict.reason.as_str())
 }
 
 /// A condition's reason is one CamelCase word; the API convention refuses an empty one.

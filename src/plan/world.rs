@@ -67,6 +67,17 @@ pub struct Goal {
     pub command: Option<String>,
     /// What a release is to prove.
     pub proofs: Proofs,
+    /// Workers that the spec names.
+    pub workers: BTreeMap<String, WorkerGoal>,
+}
+
+/// What a worker is to be, whatever its revision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerGoal {
+    /// Wanted pods.
+    pub replicas: u32,
+    /// Old pods are gone before the first new one starts.
+    pub recreate: bool,
 }
 
 /// How many connections the database has for this app.
@@ -91,6 +102,8 @@ pub struct World {
     pub endpoints: BTreeMap<Rev, u32>,
     /// Pods per revision that the preview Service's EndpointSlices call ready.
     pub published: BTreeMap<Rev, u32>,
+    /// Workers, by name and revision.
+    pub workers: BTreeMap<(String, Rev), WorkerObs>,
     /// The active Service.
     pub service: Option<ServiceObs>,
     /// The preview Service.
@@ -166,6 +179,8 @@ pub struct RevisionObs {
     pub promotion: i64,
     /// Being deleted.
     pub terminating: bool,
+    /// Frozen: its workers, as the spec had them when it was stored.
+    pub workers: BTreeMap<String, WorkerGoal>,
 }
 
 /// A Deployment of one revision.
@@ -200,6 +215,39 @@ pub struct PodsObs {
     pub worst: Option<String>,
     /// Nodes that no longer answer and still hold a pod.
     pub lost_nodes: BTreeSet<String>,
+}
+
+/// The pods of one worker in one revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkerObs {
+    /// Their Deployment.
+    pub deployment: Option<DeploymentObs>,
+    /// Pods that exist, those on their way out included.
+    pub total: u32,
+    /// What is wrong with the worst one, in words.
+    pub worst: Option<String>,
+    /// A pod crashes again and again.
+    pub crashing: bool,
+    /// Nodes that no longer answer and still hold a pod.
+    pub lost_nodes: BTreeSet<String>,
+}
+
+impl WorkerObs {
+    /// `spec.replicas` of the Deployment.
+    pub fn asked(&self) -> u32 {
+        self.deployment.as_ref().filter(|deployment| !deployment.terminating).map_or(0, |d| d.replicas)
+    }
+
+    /// Available pods, as its Deployment says.
+    pub fn available(&self) -> u32 {
+        self.deployment.as_ref().map_or(0, |deployment| deployment.available)
+    }
+
+    /// Pod objects, those on their way out included, and such as its Deployment is about to make.
+    pub fn objects(&self) -> u32 {
+        let held = self.deployment.as_ref().map_or(0, |d| if d.observed { d.pods } else { d.pods.max(1) });
+        self.total.max(held)
+    }
 }
 
 /// Which pods the active Service selects.
@@ -368,6 +416,17 @@ impl World {
     pub fn pod_objects(&self, rev: &str) -> u32 {
         let held = self.deployments.get(rev).map_or(0, |d| d.pods);
         self.pods.get(rev).map_or(0, |p| p.total).max(held)
+    }
+
+    /// A revision has pods of workers, or asks for some.
+    pub fn has_workers(&self, rev: &str) -> bool {
+        self.workers.iter().any(|((_, of), seen)| of == rev && seen.asked().max(seen.total) > 0)
+    }
+
+    /// Pods of workers that exist, those on their way out included, or are asked for: what a budget of connections has
+    /// to count beside the web pods.
+    pub fn worker_pods(&self) -> u32 {
+        self.workers.values().map(|seen| seen.total.max(seen.asked())).sum()
     }
 
     /// Every revision that has a Deployment, pods or endpoints.

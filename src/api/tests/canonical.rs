@@ -106,6 +106,15 @@ fn whatever_reaches_a_pod_makes_a_revision() {
         "serviceAccountName: a",
         "security: {runAsUser: 5}",
         "security: {readOnlyRootFilesystem: true}",
+        "workers: [{name: a}]",
+        "workers: [{name: b}]",
+        "workers: [{name: a}, {name: b}]",
+        "workers: [{name: a, command: [b]}]",
+        "workers: [{name: a, args: [b]}]",
+        "workers: [{name: a, env: [{name: A, value: '1'}]}]",
+        "workers: [{name: a, resources: {limits: {cpu: '1'}}}]",
+        "workers: [{name: a, health: {port: 1}}]",
+        "workers: [{name: a, grace: 1m}]",
     ] {
         let canonical = canonical(&format!("{{image: x, {other}}}"));
         assert!(!seen.contains(&canonical), "{other}");
@@ -279,5 +288,16 @@ proptest! {
         let (one, other) = (of(one), of(other));
         prop_assert_eq!(one == other, one.to_text() == other.to_text());
         prop_assert_eq!(one == other, one.name_for(|_| false) == other.name_for(|_| false));
+    }
+}
+
+#[test]
+fn what_a_worker_is_scaled_to_makes_no_revision() {
+    let one = canonical("{image: x, workers: [{name: a, command: [b]}, {name: c}]}");
+    for same in [
+        "{image: x, workers: [{name: a, command: [b], replicas: 5}, {name: c, strategy: Recreate}]}",
+        "{image: x, workers: [{name: c}, {name: a, command: [b]}]}",
+    ] {
+        assert_eq!(canonical(same), one, "{same}");
     }
 }

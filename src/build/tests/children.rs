@@ -44,9 +44,11 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
         headless_service,
         migration_jobs,
         deployment,
+        workers,
         pod_disruption_budget,
     } = children(&app, &revision, &Settings::default(), &mut counter());
-    vec![
+    let workers = workers.into_iter().map(|worker| ("worker", worker.metadata));
+    let children = vec![
         ("service account", service_account.metadata),
         ("peers", peers_binding.unwrap().metadata),
         ("secret", generated_secret.metadata),
@@ -57,14 +59,16 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
         ("job", migration_jobs[0].metadata.clone()),
         ("deployment", deployment.metadata),
         ("budget", pod_disruption_budget.unwrap().metadata),
-    ]
+    ];
+    children.into_iter().chain(workers).collect()
 }
 
 #[test]
 fn every_child_is_ours_and_says_so() {
-    for (kind, metadata) in
-        all_metadata(&format!("{{image: x, {DATABASE}, clustering: {{mode: KubernetesAPI}}}}"))
-    {
+    for (kind, metadata) in all_metadata(&format!(
+        "{{image: x, {DATABASE}, clustering: {{mode: KubernetesAPI}}, \
+             workers: [{{name: jobs}}]}}"
+    )) {
         let labels = metadata.labels.unwrap();
         assert_eq!(labels[labels::MANAGED_BY], "phoenix-operator", "{kind}");
         assert_eq!(labels.contains_key(labels::APP), kind != "job", "{kind}");

@@ -152,6 +152,22 @@ impl Applier<'_> {
             Write::CreateJob { revision, stage, attempt } => {
                 self.create_job(revision, *stage, *attempt).await
             }
+            Write::CreateWorker { worker, revision, replicas } => {
+                let restarted = restart(self.asked(revision), None);
+                let desired = self.worker(worker, revision, *replicas, restarted.as_deref())?;
+                self.create(&desired).await
+            }
+            Write::ApplyWorker { worker, revision, replicas, version } => {
+                let name = names::worker_deployment(&self.app.name, worker, &parse(revision)?);
+                let seen = self.snapshot.find(&self.snapshot.deployments, &name);
+                let restarted = restart(self.asked(revision), seen.map(|seen| &**seen));
+                let desired = self.worker(worker, revision, *replicas, restarted.as_deref())?;
+                self.apply(&desired, version, applied).await
+            }
+            Write::DeleteWorker { worker, revision, uid, version } => {
+                let name = names::worker_deployment(&self.app.name, worker, &parse(revision)?);
+                self.settle(self.writer.delete::<Deployment>(self.key, &name, uid, version).await)
+            }
             Write::CreateSmokeJob { revision, attempt, span, test } => {
                 let Some(job) = self.smoke_job(revision, *attempt, span, test)? else { return Ok(()) };
                 self.create(&job).await
@@ -210,7 +226,10 @@ impl Applier<'_> {
                 value: Some("true".to_owned()),
                 ..Default::default()
             };
-            for container in revision.pod_template.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
+            let workers = revision.workers.values_mut().map(|worker| &mut worker.template);
+            let templates = std::iter::once(&mut revision.pod_template).chain(workers);
+            let specs = templates.flat_map(|template| template.spec.iter_mut());
+            for container in specs.flat_map(|spec| &mut spec.containers) {
                 container.env.get_or_insert_default().push(changed.clone());
             }
             revision
@@ -235,6 +254,14 @@ impl Applier<'_> {
                 ),
             }));
         };
+        // What runs stays as it is; a worker that has no Deployment is made as the present spec has it.
+        let mut revision = revision;
+        if revision.canonical == self.app.canonical {
+            revision.workers = self.render(&name).workers;
+        }
+        let live = self.snapshot.deployments.iter().map(|seen| &**seen);
+        let revision =
+            revision.with_workers_of(live.filter(|seen| self.snapshot.worker_of(&seen.metadata).is_some()));
         let mut object = build::controller_revision(self.app, &revision, self.next_number());
         // A revision that has a Deployment has migrated.
         let migrated = (labels::MIGRATED.to_owned(), Timestamp::now().to_string());
@@ -323,6 +350,18 @@ impl Applier<'_> {
             tracing::debug!(app = %self.key, %error, "a deletion did not take place");
         }
         Ok(result?)
+    }
+
+    fn worker(
+        &self,
+        worker: &str,
+        revision: &str,
+        replicas: u32,
+        restarted: Option<&str>,
+    ) -> Result<Deployment, Halt> {
+        let stored = self.revision(revision)?;
+        build::worker_deployment(self.app, stored, worker, replicas, restarted)
+            .ok_or_else(|| Halt::Wait(format!("revision {revision} holds no worker {worker}")))
     }
 
     /// When a restart of a revision's pods was last asked for.

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::{Limits, Stage};
 use crate::plan::{
     DeploymentObs, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, SecretPosted, Selector,
-    ServiceObs, SmokeJobObs, Upkeep, World, Write,
+    ServiceObs, SmokeJobObs, Upkeep, WorkerGoal, WorkerObs, World, Write,
     analysis::{Answer, CheckGoal, Measured, Measurement, Probe},
 };
 
@@ -27,6 +27,8 @@ pub struct NewRevision {
     pub contract_key: Option<String>,
     /// Its migrations have a way back.
     pub has_rollback: bool,
+    /// Its workers.
+    pub workers: BTreeMap<String, WorkerGoal>,
     /// What is missing beside it once it is stored.
     pub upkeep: BTreeSet<Upkeep>,
     /// A disruption budget is wanted beside the Service.
@@ -94,8 +96,10 @@ impl Simulated {
                     has_contract,
                     contract_key,
                     has_rollback,
+                    workers,
                     upkeep,
                     wants_budget: _,
+                    headless: _,
                 } = self.new.clone();
                 let number =
                     world.revisions.values().map(|stored| stored.number).max().unwrap_or_default() + 1;
@@ -107,6 +111,7 @@ impl Simulated {
                     has_contract,
                     contract_key,
                     has_rollback,
+                    workers,
                     ..RevisionObs::default()
                 };
                 world.revisions.insert(revision.clone(), stored);
@@ -148,6 +153,23 @@ impl Simulated {
             }
             Write::CreateJob { revision, stage, attempt } => {
                 world.jobs.push(JobObs { stage: *stage, ..running(revision, *attempt, now) });
+            }
+            Write::CreateWorker { worker, revision, replicas } => {
+                let made = DeploymentObs { replicas: *replicas, ..DeploymentObs::default() };
+                let seen = world.workers.entry((worker.clone(), revision.clone())).or_default();
+                seen.deployment = Some(made);
+            }
+            Write::ApplyWorker { worker, revision, replicas, .. } => {
+                let seen = world.workers.get_mut(&(worker.clone(), revision.clone()));
+                if let Some(deployment) = seen.and_then(|seen| seen.deployment.as_mut()) {
+                    deployment.replicas = *replicas;
+                    deployment.observed = false;
+                    deployment.drifted = false;
+                    deployment.restarted_at = restarts.get(revision).map(|at| at.0);
+                }
+            }
+            Write::DeleteWorker { worker, revision, .. } => {
+                world.workers.remove(&(worker.clone(), revision.clone()));
             }
             Write::CreateSmokeJob { revision, attempt, span, test } => world.smoke_jobs.push(SmokeJobObs {
                 job: JobObs { uid: format!("{span}/{test}"), ..running(revision, *attempt, now) },
@@ -197,6 +219,22 @@ impl Simulated {
             job.state = JobState::Succeeded;
             job.started = true;
             job.waiting = None;
+        }
+        world
+            .workers
+            .retain(|_, seen| seen.deployment.as_ref().is_some_and(|deployment| !deployment.terminating));
+        for seen in world.workers.values_mut() {
+            let asked = seen.asked();
+            *seen = WorkerObs {
+                deployment: seen.deployment.take().map(|deployment| DeploymentObs {
+                    observed: true,
+                    pods: asked,
+                    available: asked,
+                    ..deployment
+                }),
+                total: asked,
+                ..WorkerObs::default()
+            };
         }
         let mut pods: BTreeMap<Rev, PodsObs> = BTreeMap::new();
         let mut endpoints: BTreeMap<Rev, u32> = BTreeMap::new();

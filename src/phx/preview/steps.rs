@@ -9,7 +9,7 @@ use super::{End, Preview};
 use crate::{
     api::{Phase, PhoenixAppStatus, Stage, names},
     phx::view,
-    plan::{Selector, Upkeep, World, Write},
+    plan::{Selector, Upkeep, WorkerObs, World, Write},
 };
 
 /// Sizes of a Deployment that one line names.
@@ -228,6 +228,18 @@ impl Recorder {
                 }
                 self.size(now, revision, asked, *replicas);
             }
+            Write::CreateWorker { worker, revision, replicas } => {
+                self.touch("create", "Deployment", self.worker(worker, revision));
+                self.worker_goes(now, worker, revision, 0, *replicas);
+            }
+            Write::ApplyWorker { worker, revision, replicas, .. } => {
+                self.touch("change", "Deployment", self.worker(worker, revision));
+                let seen = world.workers.get(&(worker.clone(), revision.clone()));
+                self.worker_goes(now, worker, revision, seen.map_or(0, WorkerObs::asked), *replicas);
+            }
+            Write::DeleteWorker { worker, revision, .. } => {
+                self.touch("delete", "Deployment", self.worker(worker, revision));
+            }
             Write::CreateJob { revision, stage, attempt } => {
                 self.touch("create", "Job", job(&app, revision, *stage, *attempt));
                 let before = |index: usize| world.revisions.get(revision)?.before.get(index).cloned();
@@ -271,6 +283,23 @@ impl Recorder {
                 }
                 self.say(now, format!("revision {revision} is forgotten"));
             }
+        }
+    }
+
+    fn worker_goes(&mut self, now: Timestamp, worker: &str, revision: &str, from: u32, to: u32) {
+        let what = if from == to {
+            format!("worker {worker} of revision {revision} is changed, {to} pods")
+        } else {
+            format!("worker {worker} of revision {revision} goes {} pods", chain(&[from, to]))
+        };
+        self.say(now, what);
+    }
+
+    /// As the operator names it.
+    fn worker(&self, worker: &str, revision: &str) -> String {
+        match (self.app.parse(), revision.parse()) {
+            (Ok(app), Ok(revision)) => names::worker_deployment(&app, worker, &revision),
+            _ => format!("{}-{worker}-{revision}", self.app),
         }
     }
 

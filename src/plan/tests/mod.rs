@@ -9,3 +9,5 @@ mod simulate;
 mod strategies;
 mod upkeep;
 mod walk;
+mod worker_runs;
+mod workers;

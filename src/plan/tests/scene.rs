@@ -1,5 +1,6 @@
 //! Small scenes for table tests of the planner.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -52,6 +53,7 @@ impl Scene {
             desired: "v1".to_owned(),
             command: None,
             proofs: Proofs::default(),
+            workers: BTreeMap::new(),
         };
         Self { goal, status: PhoenixAppStatus::default(), world: World::default(), now: at(0) }
     }

@@ -917,6 +917,7 @@ impl State {
             desired: NAMES[app.desired].to_owned(),
             command: app.command.map(Given::text),
             proofs: crate::plan::analysis::Proofs::default(),
+            workers: std::collections::BTreeMap::new(),
         }
     }
 
@@ -1131,6 +1132,9 @@ impl State {
             }
             Write::DeletePreview { .. } => self.preview = Preview::Absent,
             Write::CreateSmokeJob { .. } => self.violation = Some("a smoke test that nobody asked for"),
+            Write::CreateWorker { .. } | Write::ApplyWorker { .. } | Write::DeleteWorker { .. } => {
+                self.violation = Some("a worker that nobody asked for");
+            }
             Write::DeleteDeployment { .. } | Write::DeleteRevision { .. } => {
                 self.violation = Some("prune: three revisions are within the window");
             }
