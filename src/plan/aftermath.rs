@@ -4,8 +4,8 @@ use super::report::Gate;
 use super::{Draft, clock, decide, proof, strategy, workers};
 use crate::api::Outcome;
 
-/// How the checks of the bake stand. Should one have failed, or workers crash, the revision before is stable again, if it is still
-/// stored.
+/// How the checks of the bake stand. Should one have failed, or workers crash, the revision before is stable again, if
+/// it is still stored.
 pub(super) fn prove(d: &mut Draft) -> Gate {
     let gate = proof::bake(d);
     if let Gate::Failed { message, .. } = &gate

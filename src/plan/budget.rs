@@ -1,12 +1,11 @@
 //! How many connections the database has for the app: who holds some, and what still fits.
 //!
 //! A pod holds its connections until it is gone, so pods on their way out count, and so does the pod of a Job. A
-//! migration runs before the first new pod, so the two are not added up. What a pod of another kind takes is one more
-//! field of [`Load`].
+//! migration runs before the first new pod, so the two are not added up. Pods of workers hold as many as web pods.
 
 use super::replicas::Moves;
-use super::world::{Budget, Rev, RevisionObs, World};
-use super::{Draft, migration, strategy};
+use super::world::{Budget, Rev, RevisionObs, WorkerObs, World};
+use super::{Draft, Write, migration, strategy};
 use crate::api::{Candidate, StrategyKind};
 
 /// The reason when nothing fits any more.
@@ -19,19 +18,21 @@ struct Load {
     serving: u32,
     /// Pods of a new revision beside them.
     new: u32,
+    /// Pods of workers.
+    workers: u32,
     /// Pods of migrations.
     jobs: u32,
 }
 
 impl Load {
     const fn pods(self) -> u32 {
-        let Self { serving, new, jobs } = self;
-        serving.saturating_add(new).saturating_add(jobs)
+        let Self { serving, new, workers, jobs } = self;
+        serving.saturating_add(new).saturating_add(workers).saturating_add(jobs)
     }
 
     /// The arithmetic, if it is too much.
     fn exceeds(self, budget: Budget) -> Option<String> {
-        let Self { serving, new, jobs } = self;
+        let Self { serving, new, workers, jobs } = self;
         let per = budget.per_pod;
         if self.pods() <= most(budget) {
             return None;
@@ -42,8 +43,9 @@ impl Load {
             (serving, 0) => Some(format!("{serving} serving pods x {per}")),
             (serving, new) => Some(format!("{serving} serving + {new} new pods x {per}")),
         };
+        let workers = (workers > 0).then(|| format!("{workers} workers x {per}"));
         let jobs = (jobs > 0).then(|| format!("{jobs} migration x {per}"));
-        let sum = [pods, jobs].into_iter().flatten().collect::<Vec<_>>().join(" + ");
+        let sum = [pods, workers, jobs].into_iter().flatten().collect::<Vec<_>>().join(" + ");
         let total = u64::from(self.pods()) * u64::from(per);
         Some(format!(
             "{sum} = {total} > database.maxConnections {}: raise it, or lower replicas or the connections of a pod",
@@ -69,12 +71,40 @@ fn load(world: &World) -> Load {
     let serving = world.populated().into_iter().map(|rev| pods(world, rev, world.asked(rev))).sum();
     let jobs = world.jobs.iter().filter(|job| job.state == super::JobState::Running).count();
     let jobs = u32::try_from(jobs.max(world.migration_pods.len())).unwrap_or(u32::MAX);
-    Load { serving, new: 0, jobs }
+    Load { serving, new: 0, workers: world.worker_pods(), jobs }
+}
+
+/// Pods of workers that are wanted.
+fn workers(d: &Draft) -> u32 {
+    d.goal.workers.values().map(|worker| worker.replicas).fold(0, u32::saturating_add)
+}
+
+/// Pods of workers that may still be asked for, beside what this pass asks for already.
+pub(super) fn room(d: &Draft) -> u32 {
+    let Some(budget) = d.goal.budget else { return u32::MAX };
+    let world = d.world;
+    let asked = |write: &Write| match write {
+        Write::CreateDeployment { revision, replicas }
+        | Write::ApplyDeployment { revision, replicas, .. } => {
+            let now = pods(world, revision, world.asked(revision));
+            pods(world, revision, *replicas).saturating_sub(now)
+        }
+        Write::CreateWorker { replicas, .. } => *replicas,
+        Write::ApplyWorker { worker, revision, replicas, .. } => {
+            let seen = world.workers.get(&(worker.clone(), revision.clone()));
+            replicas.saturating_sub(seen.map_or(0, WorkerObs::asked))
+        }
+        Write::CreateJob { .. } => 1,
+        _ => 0,
+    };
+    let more: u32 = d.writes.iter().map(asked).sum();
+    most(budget).saturating_sub(load(world).pods()).saturating_sub(more)
 }
 
 /// Pods above the wanted ones that may be asked for, with `jobs` beside them.
 pub(super) fn surge(d: &Draft, jobs: u32) -> u32 {
-    let room = |budget| most(budget).saturating_sub(d.goal.replicas).saturating_sub(jobs);
+    let others = workers(d).saturating_add(jobs);
+    let room = |budget| most(budget).saturating_sub(d.goal.replicas).saturating_sub(others);
     d.goal.budget.map_or(d.goal.surge, |budget| d.goal.surge.min(room(budget)))
 }
 
@@ -106,6 +136,13 @@ pub(super) fn squeeze(d: &mut Draft, mut moves: Moves) -> Moves {
     moves
 }
 
+/// Whether there will be room for so many more pods of workers once pods on their way out are gone.
+pub(super) fn will_fit(d: &Draft, more: u32) -> bool {
+    let Some(budget) = d.goal.budget else { return true };
+    let web: u32 = d.world.deployments.keys().map(|rev| d.world.asked(rev)).sum();
+    Load { serving: web, new: more, ..load(d.world) }.exceeds(budget).is_none()
+}
+
 /// Why a migration's Job has to wait.
 pub(super) fn no_job(d: &Draft) -> Option<String> {
     let present = load(d.world);
@@ -127,10 +164,11 @@ pub(super) fn blocked(d: &Draft, candidate: &Candidate, revision: &RevisionObs) 
     if wanted == 0 || d.world.asked(focus) >= wanted {
         return None;
     }
-    let alone = Load { new: wanted, ..Load::default() }.exceeds(budget);
+    let workers = workers(d);
+    let alone = Load { new: wanted, workers, ..Load::default() }.exceeds(budget);
     let stable = d.stable().filter(|stable| stable != focus && d.world.asked(stable) > 0);
     let (None, Some(stable)) = (&alone, stable) else { return alone };
-    let beside = Load { serving: wanted, ..Load::default() };
+    let beside = Load { serving: wanted, workers, ..Load::default() };
     if !d.goal.stop_before_migration && migration::is_due(d, revision) {
         let why = Load { jobs: 1, ..beside }.exceeds(budget);
         if why.is_some() {
@@ -146,7 +184,7 @@ pub(super) fn blocked(d: &Draft, candidate: &Candidate, revision: &RevisionObs) 
             let full = serving(d, focus, &stable) >= wanted;
             smallest.filter(|_| full && d.goal.unavailable == 0).or_else(|| {
                 let least = wanted.saturating_sub(d.goal.unavailable);
-                Load { serving: least, new: 1, jobs: 0 }.exceeds(budget).filter(|_| full)
+                Load { serving: least, new: 1, ..beside }.exceeds(budget).filter(|_| full)
             })
         }
     }

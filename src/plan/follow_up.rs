@@ -4,7 +4,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::{JobFailure, JobObs, JobState, Rev, RevisionObs};
-use super::{Draft, Facts, Write, budget, clock, migration};
+use super::{Draft, Facts, Write, budget, clock, migration, workers};
 use crate::api::{FollowUp, FollowUpKind, FollowUpState, PhoenixAppStatus};
 
 /// The reason when a person gave it up.
@@ -207,7 +207,8 @@ fn waits_for(d: &Draft, follow_up: &FollowUp, at_rest: bool) -> Option<String> {
     let stable = d.status.stable.clone().unwrap_or_default();
     let world = d.world;
     let others = world.populated().into_iter().filter(|rev| **rev != stable);
-    let left: u32 = others.map(|rev| world.pod_objects(rev).max(world.asked(rev))).sum();
+    let web: u32 = others.map(|rev| world.pod_objects(rev).max(world.asked(rev))).sum();
+    let left = web.saturating_add(workers::left(d));
     let contract = follow_up.kind == FollowUpKind::Contract;
     if contract && d.status.bake.is_some() {
         Some("waits until the bake is over".to_owned())

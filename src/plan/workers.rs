@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::{Rev, WorkerGoal, WorkerObs};
-use super::{Draft, Write, clock, strategy};
+use super::{Draft, Write, budget, clock, strategy};
 use crate::api::WorkerStatus;
 
 /// The reason when pods of a worker are missing.
@@ -74,6 +74,13 @@ fn is_up(d: &Draft, worker: &str, revision: &Rev, replicas: u32) -> bool {
     })
 }
 
+/// Pods of any worker of revisions that are not stable.
+pub(super) fn left(d: &Draft) -> u32 {
+    let stable = d.stable();
+    let others = d.world.workers.iter().filter(|((_, rev), _)| Some(rev) != stable.as_ref());
+    others.map(|(_, seen)| seen.objects().max(seen.asked())).sum()
+}
+
 /// Of other revisions: pods that exist or are asked for.
 fn older(d: &Draft, worker: &str, stable: &Rev) -> u32 {
     let others = d.world.workers.iter().filter(|((name, rev), _)| name == worker && rev != stable);
@@ -82,7 +89,12 @@ fn older(d: &Draft, worker: &str, stable: &Rev) -> u32 {
 
 /// The next writes for one worker. None wanted: the stable revision has no such worker.
 fn switch(d: &mut Draft, worker: &str, stable: &Rev, wanted: Option<WorkerGoal>) {
-    let replaced = wanted.is_none_or(|wanted| wanted.recreate || is_up(d, worker, stable, wanted.replicas));
+    let room = budget::room(d);
+    let replaced = wanted.is_none_or(|wanted| {
+        let more = wanted.replicas.saturating_sub(obs(d, worker, stable).map_or(0, WorkerObs::asked));
+        // Without connections for both, the old ones make room.
+        wanted.recreate || !budget::will_fit(d, more) || is_up(d, worker, stable, wanted.replicas)
+    });
     let world = d.world;
     for ((name, revision), seen) in &world.workers {
         if name == worker && (revision != stable || wanted.is_none()) {
@@ -96,7 +108,8 @@ fn switch(d: &mut Draft, worker: &str, stable: &Rev, wanted: Option<WorkerGoal>)
     // Its own on their way out, too: of a Recreate worker there are never more pods than wanted.
     let going = if asked == 0 { seen.map_or(0, WorkerObs::objects) } else { 0 };
     let waits = wanted.recreate && older(d, worker, stable) + going > 0;
-    let replicas = if waits { asked.min(wanted.replicas) } else { wanted.replicas };
+    let affordable = wanted.replicas.min(asked.saturating_add(room));
+    let replicas = if waits { asked.min(wanted.replicas) } else { affordable };
     let (worker, revision) = (worker.to_owned(), stable.clone());
     match deployment {
         Some(deployment) if deployment.terminating => {}
@@ -108,7 +121,9 @@ fn switch(d: &mut Draft, worker: &str, stable: &Rev, wanted: Option<WorkerGoal>)
                 d.write(Write::ApplyWorker { worker, revision, replicas, version });
             }
         }
-        None if !waits => d.write(Write::CreateWorker { worker, revision, replicas }),
+        None if !waits && (replicas > 0 || wanted.replicas == 0) => {
+            d.write(Write::CreateWorker { worker, revision, replicas })
+        }
         None => {}
     }
 }
@@ -187,7 +202,14 @@ fn sentence(d: &Draft, worker: &WorkerStatus, stable: &Rev) -> String {
     };
     let worst = obs(d, name, stable).and_then(|seen| seen.worst.as_ref());
     let worst = worst.map_or_else(String::new, |why| format!("; {why}"));
-    format!("{ready} of {replicas} pods of worker {name} of revision {stable} are ready{waits}{lost}{worst}")
+    let full = if ready < replicas && budget::room(d) == 0 {
+        "; database.maxConnections leaves no room for more: raise it, or lower replicas or the connections of a pod"
+    } else {
+        ""
+    };
+    format!(
+        "{ready} of {replicas} pods of worker {name} of revision {stable} are ready{waits}{lost}{worst}{full}"
+    )
 }
 
 /// Its pods crash, or did not come up in time.

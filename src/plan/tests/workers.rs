@@ -305,3 +305,48 @@ fn their_pods_are_counted_for_a_budget() {
     scene.world.workers.get_mut(&key("v0")).unwrap().total = 1;
     assert_eq!(scene.world.worker_pods(), 3);
 }
+
+#[test]
+fn without_connections_for_both_the_old_ones_make_room() {
+    let budget = |scene: &mut Scene, max: u32| {
+        scene.goal.budget = Some(crate::plan::Budget { max, per_pod: 10 });
+    };
+    // 3 web pods, 2 old and 2 new workers.
+    let mut scene = promoted(false);
+    budget(&mut scene, 70);
+    assert_eq!(moves(&scene.settle()), [to("v2", 2)]);
+
+    let mut scene = promoted(false);
+    budget(&mut scene, 60);
+    assert_eq!(moves(&scene.settle()), [to("v1", 0), to("v2", 1)]);
+    runs(&mut scene, "v2", 1, 1);
+    assert!(moves(&scene.settle()).iter().all(|one| *one == to("v1", 0)), "no room before they are gone");
+    runs(&mut scene, "v1", 0, 0);
+    assert!(moves(&scene.settle()).contains(&to("v2", 2)));
+
+    // Web pods on their way out hold connections, but not for long.
+    let mut scene = promoted(false);
+    budget(&mut scene, 70);
+    scene.world.pods.get_mut("v1").unwrap().total = 2;
+    assert!(moves(&scene.settle()).is_empty());
+    scene.world.pods.get_mut("v1").unwrap().total = 0;
+    assert_eq!(moves(&scene.settle()), [to("v2", 2)]);
+}
+
+#[test]
+fn a_contract_waits_for_older_workers() {
+    let mut scene = promoted(false);
+    scene.store("v2", |revision| {
+        revision.has_contract = true;
+        revision.migrated = true;
+    });
+    let contracts = |plan: &Plan| plan.writes.iter().any(|write| matches!(write, Write::CreateJob { .. }));
+    scene.settle();
+    runs(&mut scene, "v2", 2, 2);
+    assert!(!contracts(&scene.settle()));
+    runs(&mut scene, "v1", 0, 0);
+    scene.world.workers.get_mut(&key("v1")).unwrap().total = 1;
+    assert!(!contracts(&scene.settle()), "one is on its way out");
+    scene.world.workers.remove(&key("v1"));
+    assert!(contracts(&scene.settle()));
+}
