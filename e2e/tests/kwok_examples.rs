@@ -22,6 +22,7 @@ async fn examples_become_healthy() -> Result<()> {
         canary,
         manual_approval,
         analysis,
+        canary_gateway,
     ];
     let files = std::fs::read_dir(directory())?.count();
     ensure!(files == cases.len(), "{files} examples, {} cases", cases.len());
@@ -211,5 +212,18 @@ async fn analysis(space: Arc<Space>) -> Result<()> {
     apply(&space, "analysis").await?;
     let first = healthy(&space, "tickets", 5).await?;
     ensure!(first.analysis.is_empty() && first.smoke_tests.is_empty(), "{first:#?}");
+    Ok(())
+}
+
+/// Where the cluster knows HTTPRoutes, and no gateway answers: it serves all the same.
+async fn canary_gateway(space: Arc<Space>) -> Result<()> {
+    e2e::gateway::define(space.lab()).await?;
+    let _operator = space.operator().await?;
+    apply(&space, "canary-gateway").await?;
+    let status = healthy(&space, "booking", 4).await?;
+    let said = fixtures::condition(&status, "RouteAccepted").map(|(status, _)| status);
+    ensure!(said == Some("Unknown"), "{status:#?}");
+    let hosts = space.field("httproute/booking", "{.spec.hostnames[*]}").await?;
+    ensure!(hosts == "booking.example.com", "{hosts}");
     Ok(())
 }

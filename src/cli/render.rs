@@ -86,6 +86,8 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
         migration_job,
         deployment,
         pod_disruption_budget,
+        http_route,
+        ingress,
     } = build::children(app, &revision, settings, &mut |bytes| bytes.fill(0));
     let mut output = String::new();
     push(&mut output, &service_account)?;
@@ -107,6 +109,12 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
     push(&mut output, &deployment)?;
     if let Some(budget) = pod_disruption_budget {
         push(&mut output, &budget)?;
+    }
+    if let Some(route) = http_route {
+        push(&mut output, &route)?;
+    }
+    if let Some(ingress) = ingress {
+        push(&mut output, &ingress)?;
     }
     Ok(output)
 }
@@ -131,7 +139,7 @@ mod tests {
     use super::{Settings, apps, documents};
     use crate::build::{self, ServiceSelector, drift::drift};
 
-    const EXAMPLES: [&str; 9] = [
+    const EXAMPLES: [&str; 10] = [
         "quickstart",
         "with-database",
         "libcluster-dns",
@@ -141,6 +149,7 @@ mod tests {
         "canary",
         "manual-approval",
         "analysis",
+        "canary-gateway",
     ];
 
     fn example(name: &str) -> String {
@@ -197,6 +206,11 @@ mod tests {
     #[test]
     fn analysis() {
         insta::assert_snapshot!(rendered("analysis"));
+    }
+
+    #[test]
+    fn canary_gateway() {
+        insta::assert_snapshot!(rendered("canary-gateway"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod recover;
 mod replicas;
 mod report;
 mod rollout;
+mod route;
 mod strategy;
 mod traffic;
 mod world;
@@ -35,7 +36,7 @@ pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
 pub use world::{
     DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
-    RevisionObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, World,
+    RevisionObs, RouteAnswer, RouteObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, World,
 };
 
 /// What to do now.
@@ -99,7 +100,23 @@ pub enum Write {
         /// The version it was planned from.
         version: String,
     },
-    /// Delete the preview Service, which only blue-green apps have.
+    /// Make the HTTPRoute, to the active Service alone.
+    CreateRoute,
+    /// Repair the HTTPRoute or move its weight.
+    ApplyRoute {
+        /// Percent of the requests for the preview Service; none: it is not named.
+        share: Option<u32>,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Delete the HTTPRoute, which is not wanted any more.
+    DeleteRoute {
+        /// The UID it was planned from.
+        uid: String,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Delete the preview Service, which apps have whose candidates stand beside the stable revision.
     DeletePreview {
         /// The UID it was planned from.
         uid: String,
@@ -210,6 +227,7 @@ pub fn plan(goal: &Goal, status: &PhoenixAppStatus, world: &World, now: Timestam
         writes: Vec::new(),
         wake: None,
         measure: Vec::new(),
+        share: route::Share::default(),
     };
     if goal.deleting {
         return Plan { status: draft.status, writes: Vec::new(), wake: None, measure: Vec::new() };
@@ -240,6 +258,8 @@ struct Draft<'a> {
     writes: Vec<Write>,
     wake: Option<Timestamp>,
     measure: Vec<Measurement>,
+    /// What the HTTPRoute is to do.
+    share: route::Share,
 }
 
 impl Draft<'_> {

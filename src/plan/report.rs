@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Draft;
 use super::world::{Rev, Selector};
-use super::{clock, migration, proof, strategy};
+use super::{clock, migration, proof, route, strategy};
 use crate::api::{Candidate, During, Outcome, Phase, Verdict};
 
 /// How a gate stands.
@@ -372,6 +372,13 @@ impl Conditions<'_, '_> {
             "one pod cannot be split: the steps are skipped and the pod is replaced as type Rolling would; raise \
              replicas or strategy.canary.maxSurge",
         );
+        match route::condition(self.d) {
+            None => {}
+            Some(None) => self.d.status.conditions.retain(|one| one.type_ != route::ROUTE_ACCEPTED),
+            Some(Some((status, reason, message))) => {
+                self.set(route::ROUTE_ACCEPTED, status, &reason, &message);
+            }
+        }
         self.secret_regenerated();
     }
 
@@ -521,7 +528,8 @@ impl Conditions<'_, '_> {
 
 /// It ended for another reason than its pods.
 fn about_something_else(verdict: &Verdict) -> bool {
-    [migration::FAILED, proof::ANALYSIS_FAILED, proof::SMOKE_TEST_FAILED].contains(&verdict.reason.as_str())
+    [migration::FAILED, proof::ANALYSIS_FAILED, proof::SMOKE_TEST_FAILED, route::NOT_ACCEPTED]
+        .contains(&verdict.reason.as_str())
 }
 
 /// A condition's reason is one CamelCase word; the API convention refuses an empty one.

@@ -32,6 +32,10 @@ fn pod(template: &PodTemplateSpec) -> (&ObjectMeta, &PodSpec, &Container) {
     (template.metadata.as_ref().unwrap(), spec, &spec.containers[0])
 }
 
+/// Asks for a route and an Ingress.
+const ROUTED: &str =
+    "hosts: [shop.example.com], traffic: {gateway: {parentRefs: [{name: public}]}, ingress: {}}";
+
 fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
     let (app, revision) = rendered(spec);
     let Children {
@@ -45,6 +49,8 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
         migration_job,
         deployment,
         pod_disruption_budget,
+        http_route,
+        ingress,
     } = children(&app, &revision, &Settings::default(), &mut counter());
     vec![
         ("service account", service_account.metadata),
@@ -57,13 +63,15 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
         ("job", migration_job.unwrap().metadata),
         ("deployment", deployment.metadata),
         ("budget", pod_disruption_budget.unwrap().metadata),
+        ("route", http_route.unwrap().metadata),
+        ("ingress", ingress.unwrap().metadata),
     ]
 }
 
 #[test]
 fn every_child_is_ours_and_says_so() {
     for (kind, metadata) in
-        all_metadata(&format!("{{image: x, {DATABASE}, clustering: {{mode: KubernetesAPI}}}}"))
+        all_metadata(&format!("{{image: x, {DATABASE}, clustering: {{mode: KubernetesAPI}}, {ROUTED}}}"))
     {
         let labels = metadata.labels.unwrap();
         assert_eq!(labels[labels::MANAGED_BY], "phoenix-operator", "{kind}");

@@ -48,6 +48,8 @@ impl Scene {
             rollback_window: 3,
             history_limit: 5,
             stop_before_migration: false,
+            gateway: false,
+            endpoint_lag: Duration::from_secs(10),
             desired: "v1".to_owned(),
             command: None,
             proofs: Proofs::default(),
