@@ -5,6 +5,7 @@ pub mod audit;
 pub mod cluster;
 pub mod demo;
 pub mod fixtures;
+pub mod gateway;
 pub mod harness;
 pub mod image;
 mod lines;

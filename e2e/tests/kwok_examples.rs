@@ -24,6 +24,7 @@ async fn examples_become_healthy() -> Result<()> {
         analysis,
         migrations,
         web_and_workers,
+        canary_gateway,
     ];
     let files = std::fs::read_dir(directory())?.count();
     ensure!(files == cases.len(), "{files} examples, {} cases", cases.len());
@@ -242,5 +243,18 @@ async fn web_and_workers(space: Arc<Space>) -> Result<()> {
         status.phase == Some(Phase::Healthy) && status.promotion == 2 && moved
     };
     space.wait_for("depot", 2, "the next release and its workers", PATIENCE, next).await?;
+    Ok(())
+}
+
+/// Where the cluster knows HTTPRoutes, and no gateway answers: it serves all the same.
+async fn canary_gateway(space: Arc<Space>) -> Result<()> {
+    e2e::gateway::define(space.lab()).await?;
+    let _operator = space.operator().await?;
+    apply(&space, "canary-gateway").await?;
+    let status = healthy(&space, "booking", 4).await?;
+    let said = fixtures::condition(&status, "RouteAccepted").map(|(status, _)| status);
+    ensure!(said == Some("Unknown"), "{status:#?}");
+    let hosts = space.field("httproute/booking", "{.spec.hostnames[*]}").await?;
+    ensure!(hosts == "booking.example.com", "{hosts}");
     Ok(())
 }

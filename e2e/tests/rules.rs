@@ -44,6 +44,12 @@ const REFUSED: &[(&str, &str)] = &[
         "traffic: {service: {annotations: {phoenix-operator.dev/x: a}}}",
         "traffic.service.annotations must not begin",
     ),
+    (
+        "hosts: [a.example.com], traffic: {ingress: {annotations: {phoenix-operator.dev/x: a}}}",
+        "traffic.ingress.annotations must not begin",
+    ),
+    ("traffic: {ingress: {}}", "traffic.gateway and traffic.ingress route by hosts"),
+    ("traffic: {gateway: {parentRefs: [{name: a}]}}", "traffic.gateway and traffic.ingress route by hosts"),
     ("extraPorts: [{name: a, port: 4000}]", "extraPorts must not repeat port"),
     ("extraPorts: [{name: a, port: 1}, {name: b, port: 1}]", "must not use a port number twice"),
     ("extraPorts: [{name: a, port: 4369}]", "extraPorts must not take 4369"),

@@ -100,6 +100,12 @@ use super::{
     .message(
         "extraPorts must not take traffic.service.port, which the Service maps to port; choose another number, or expose: Peers or None"
     ),
+    validation = Rule::new(
+        "(!has(self.traffic.gateway) && !has(self.traffic.ingress)) || (has(self.hosts) && self.hosts.size() > 0 && (!has(self.traffic.gateway) || self.hosts.size() <= 16))"
+    )
+    .message(
+        "traffic.gateway and traffic.ingress route by hosts, of which there must be one, and with traffic.gateway at most 16; name them in hosts"
+    ),
     validation = Rule::new("!has(self.extraPorts) || self.extraPorts.all(p, p.port != self.port)")
         .message("extraPorts must not repeat port, which is already served as http; choose another number"),
     validation = Rule::new(

@@ -131,6 +131,16 @@ pub fn preview_service(app: &AppName) -> String {
     format!("{app}-preview")
 }
 
+/// The HTTPRoute: named as the app.
+pub fn http_route(app: &AppName) -> String {
+    app.to_string()
+}
+
+/// The Ingress: named as the app.
+pub fn ingress(app: &AppName) -> String {
+    app.to_string()
+}
+
 /// The headless Service's full name in the cluster's DNS.
 pub fn headless_fqdn(
     app: &AppName,

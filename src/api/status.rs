@@ -54,6 +54,9 @@ pub struct PhoenixAppStatus {
     /// The time after a promotion in which a failure still returns to `previous`; absent outside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bake: Option<Bake>,
+    /// The weight that the gateways were last seen to have taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteStatus>,
     /// What is kept of `previous` after a blue-green promotion; absent when nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Kept>,
@@ -123,6 +126,7 @@ impl Default for PhoenixAppStatus {
             candidate: None,
             attempt: 0,
             bake: None,
+            route: None,
             kept: None,
             drained_at: None,
             paused: false,
@@ -211,6 +215,9 @@ pub struct Candidate {
     pub asked: String,
     /// The strategy, frozen for this attempt.
     pub strategy: StrategyKind,
+    /// A canary by the weights of an HTTPRoute, frozen for this attempt.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub gateway: bool,
     /// What stands between the first pods and all requests, frozen for this attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<CanaryStep>,
@@ -241,6 +248,21 @@ pub struct Bake {
     pub since: Time,
     /// How the promoted revision was rolled out, and so how it would be taken back.
     pub strategy: StrategyKind,
+    /// By the weights of an HTTPRoute.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub gateway: bool,
+}
+
+/// A version of the HTTPRoute that every gateway has answered to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteStatus {
+    /// Its `metadata.generation`.
+    pub generation: i64,
+    /// Percent of the requests that it sends to the candidate.
+    pub weight: i32,
+    /// When the answer was seen; `shutdown.endpointLag` later it is in force everywhere.
+    pub since: Time,
 }
 
 /// What is kept of the revision that was stable before.

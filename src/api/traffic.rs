@@ -13,6 +13,71 @@ pub struct TrafficSpec {
     /// The Service named after the app. Example: `{type: LoadBalancer, port: 80}`
     #[serde(default)]
     pub service: ServiceSpec,
+    /// Routes requests for `hosts` through gateways. Example: `{parentRefs: [{name: public, namespace: gateways}]}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewaySpec>,
+    /// Routes requests for `hosts` through an ingress controller. Example: `{className: nginx}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressSpec>,
+}
+
+/// An HTTPRoute of the Gateway API. With type Canary its weights split the requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewaySpec {
+    /// The gateways. Example: `[{name: public, namespace: gateways, sectionName: https}]`
+    #[schemars(length(min = 1, max = 16))]
+    pub parent_refs: Vec<GatewayRef>,
+}
+
+/// A Gateway. What it lets in is said by its listeners' `allowedRoutes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayRef {
+    /// Its name. Example: `public`
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its namespace. Absent: that of the app. Example: `gateways`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: Option<String>,
+    /// One of its listeners. Absent: all. Example: `https`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub section_name: Option<String>,
+    /// Listeners of this port only. Example: `443`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+}
+
+/// An Ingress that leads to the Service.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IngressSpec {
+    /// Its ingress class. Absent: the cluster's default. Example: `nginx`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub class_name: Option<String>,
+    /// TLS for `hosts`. Example: `{secretName: shop-tls}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<IngressTls>,
+    /// Its annotations. Example: `{cert-manager.io/cluster-issuer: letsencrypt}`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('phoenix-operator.dev/'))").message(
+        "traffic.ingress.annotations must not begin with phoenix-operator.dev/, which the operator keeps for itself; choose another key"
+    ))]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Where the certificate is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IngressTls {
+    /// The Secret, in this namespace. Example: `shop-tls`
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub secret_name: String,
 }
 
 /// The Service named after the app.

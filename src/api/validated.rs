@@ -286,6 +286,12 @@ fn check(spec: &PhoenixAppSpec, faults: &mut Faults) {
             "must not be a wildcard, because it becomes PHX_HOST; put a plain name first",
         );
     }
+    if spec.hosts.len() > 16 && spec.traffic.gateway.is_some() {
+        faults.add("spec.hosts", "must hold at most 16 hosts, as many as an HTTPRoute may have");
+    }
+    if spec.hosts.is_empty() && (spec.traffic.gateway.is_some() || spec.traffic.ingress.is_some()) {
+        faults.add("spec.hosts", "must name a host, by which traffic.gateway and traffic.ingress route");
+    }
     let ports = spec.clustering.distribution_ports;
     if ports.min >= ports.max || ports.max - ports.min >= 64 {
         faults.add("spec.clustering.distributionPorts", "must hold 2 to 64 ports; write min below max");

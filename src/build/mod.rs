@@ -13,6 +13,7 @@ mod peers;
 mod pod;
 mod probes;
 mod revision;
+mod route;
 mod secret;
 mod service;
 mod service_account;
@@ -31,6 +32,7 @@ use k8s_openapi::{
         apps::v1::{ControllerRevision, Deployment},
         batch::v1::Job,
         core::v1::{ConfigMap, Secret, Service, ServiceAccount},
+        networking::v1::Ingress,
         policy::v1::PodDisruptionBudget,
         rbac::v1::RoleBinding,
     },
@@ -38,7 +40,7 @@ use k8s_openapi::{
 };
 use kube::Resource;
 
-use crate::api::{PhoenixApp, Stage, ValidatedApp};
+use crate::api::{HttpRoute, PhoenixApp, Stage, ValidatedApp};
 
 pub use defaults::defaults_config_map;
 pub use deployment::deployment;
@@ -47,6 +49,7 @@ pub use env::overridden_env;
 pub use job::migration_job;
 pub use peers::{PeersRole, peers_binding};
 pub use revision::{Before, Effective, Revision, RevisionError, controller_revision, render};
+pub use route::{http_route, ingress};
 pub use secret::generated_secret;
 pub use service::{ServiceSelector, active_service, headless_service, preview_service};
 pub use service_account::service_account;
@@ -94,6 +97,10 @@ pub struct Children {
     pub workers: Vec<Deployment>,
     /// What node drains must leave.
     pub pod_disruption_budget: Option<PodDisruptionBudget>,
+    /// What leads requests here from gateways.
+    pub http_route: Option<HttpRoute>,
+    /// What leads requests here from an ingress controller.
+    pub ingress: Option<Ingress>,
 }
 
 /// Every child of an app whose only revision is this, in its first attempt: what `render` prints.
@@ -121,6 +128,8 @@ pub fn children(
             .filter_map(|(worker, stored)| worker_deployment(app, revision, worker, stored.replicas, None))
             .collect(),
         pod_disruption_budget: pod_disruption_budget(app, &selector),
+        http_route: http_route(app, None),
+        ingress: ingress(app),
     }
 }
 

@@ -87,6 +87,8 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
         deployment,
         workers,
         pod_disruption_budget,
+        http_route,
+        ingress,
     } = build::children(app, &revision, settings, &mut |bytes| bytes.fill(0));
     let mut output = String::new();
     push(&mut output, &service_account)?;
@@ -112,6 +114,12 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
     if let Some(budget) = pod_disruption_budget {
         push(&mut output, &budget)?;
     }
+    if let Some(route) = http_route {
+        push(&mut output, &route)?;
+    }
+    if let Some(ingress) = ingress {
+        push(&mut output, &ingress)?;
+    }
     Ok(output)
 }
 
@@ -135,7 +143,7 @@ mod tests {
     use super::{Settings, apps, documents};
     use crate::build::{self, ServiceSelector, drift::drift};
 
-    const EXAMPLES: [&str; 11] = [
+    const EXAMPLES: [&str; 12] = [
         "quickstart",
         "with-database",
         "libcluster-dns",
@@ -147,6 +155,7 @@ mod tests {
         "analysis",
         "migrations",
         "web-and-workers",
+        "canary-gateway",
     ];
 
     fn example(name: &str) -> String {
@@ -208,6 +217,11 @@ mod tests {
     #[test]
     fn web_and_workers() {
         insta::assert_snapshot!(rendered("web-and-workers"));
+    }
+
+    #[test]
+    fn canary_gateway() {
+        insta::assert_snapshot!(rendered("canary-gateway"));
     }
 
     #[test]

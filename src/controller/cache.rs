@@ -98,6 +98,11 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         self.read().by_app.get(app)?.get(name).cloned()
     }
 
+    /// Whether one is like this.
+    pub fn any(&self, is: impl Fn(&K) -> bool) -> bool {
+        self.read().by_app.values().flat_map(BTreeMap::values).any(|object| is(object))
+    }
+
     /// Every app with an object here.
     pub fn apps(&self) -> BTreeSet<AppKey> {
         self.read().by_app.keys().cloned().collect()

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
+use k8s_openapi::api::networking::v1::Ingress;
 use kube::Resource;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{kind::Kind, snapshot::Snapshot};
-use crate::build::drift::drift;
+use crate::{api::HttpRoute, build::drift::drift};
 
 /// Annotation of a Service: hash of what was last applied. A field that is not wanted any more is no difference to
 /// what is wanted; this is, and the apply that follows removes it.
@@ -104,6 +105,22 @@ pub fn marked(mut service: k8s_openapi::api::core::v1::Service) -> k8s_openapi::
     let mark = hash(&bare);
     service.metadata.annotations.get_or_insert_default().insert(APPLIED.to_owned(), mark);
     service
+}
+
+/// With a mark of what is wanted.
+pub fn marked_ingress(mut ingress: Ingress) -> Ingress {
+    let mark = hash(&ingress);
+    ingress.metadata.annotations.get_or_insert_default().insert(APPLIED.to_owned(), mark);
+    ingress
+}
+
+/// With a mark of what is wanted, the backends aside: their weights move with every rollout.
+pub fn marked_route(mut route: HttpRoute) -> HttpRoute {
+    let mut bare = route.clone();
+    bare.spec.rules.clear();
+    let mark = hash(&bare);
+    route.metadata.annotations.get_or_insert_default().insert(APPLIED.to_owned(), mark);
+    route
 }
 
 fn value<K: Serialize>(object: &K) -> Value {

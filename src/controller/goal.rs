@@ -37,6 +37,8 @@ pub fn goal(app: &ValidatedApp, desired: &RevisionName) -> Goal {
             let max = u32::try_from(database.max_connections?).ok()?;
             Some(Budget { max, per_pod: database.of_a_pod() })
         }),
+        gateway: app.spec.traffic.gateway.is_some(),
+        endpoint_lag: app.spec.shutdown.endpoint_lag.into(),
         desired: desired.to_string(),
         command: app.command.clone(),
         proofs: Proofs::of(app),
@@ -71,6 +73,8 @@ pub fn of_invalid(app: &PhoenixApp) -> Goal {
         history_limit: usize::MAX,
         stop_before_migration: false,
         budget: None,
+        gateway: app.spec.traffic.gateway.is_some(),
+        endpoint_lag: Duration::ZERO,
         desired,
         command: None,
         proofs: Proofs::default(),

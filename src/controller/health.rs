@@ -24,6 +24,7 @@ struct State {
     synced: bool,
     down: Option<Down>,
     up: bool,
+    absent: bool,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +89,14 @@ impl Health {
         })
     }
 
+    /// The cluster knows a kind, as far as the watch of it in this namespace has found.
+    pub fn knows(&self, namespace: &str, kind: Kind) -> bool {
+        self.with(|watches| {
+            let mut states = watches.states.iter();
+            states.any(|((of, one), state)| *one == kind && covers(of.as_ref(), namespace) && !state.absent)
+        })
+    }
+
     /// From now on it is not ready.
     pub fn stop(&self) {
         self.with(|watches| watches.stopping = true);
@@ -109,12 +118,24 @@ impl Gauge {
         self.set(|state| state.synced = true);
     }
 
-    /// The watch is open. True if that makes the whole complete.
+    /// The watch is open. True if that makes the whole complete, or the kind was not known before.
     pub fn up(&self) -> bool {
+        let mut before = false;
+        let whole = self.set(|state| {
+            before = state.absent;
+            *state = State { synced: state.synced, down: None, up: true, absent: false };
+        });
+        whole || before
+    }
+
+    /// The cluster does not know the kind. True when that is news.
+    pub fn absent(&self) -> bool {
+        let mut before = false;
         self.set(|state| {
-            state.up = true;
-            state.down = None;
-        })
+            before = state.absent;
+            *state = State { synced: true, down: None, up: true, absent: true };
+        });
+        !before
     }
 
     /// The watch is not open. True if the whole was complete before, or if only a person can open it.
@@ -175,6 +196,22 @@ mod tests {
         assert!(jobs.up());
         health.stop();
         assert_eq!(health.faults(), ["stopping"]);
+    }
+
+    #[test]
+    fn a_kind_that_the_cluster_does_not_know_is_not_waited_for() {
+        let health = Health::default();
+        let pods = health.gauge(None, Kind::Pod);
+        let routes = health.gauge(None, Kind::HttpRoute);
+        pods.synced();
+        pods.up();
+        assert!(health.since("any").is_none());
+        assert!(routes.absent() && !routes.absent(), "news once");
+        assert!(health.since("any").is_some() && !health.knows("any", Kind::HttpRoute));
+        routes.synced();
+        assert!(routes.up() && !routes.up(), "news once");
+        assert!(health.knows("any", Kind::HttpRoute));
+        assert!(routes.absent(), "it was taken away");
     }
 
     #[test]

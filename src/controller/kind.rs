@@ -29,6 +29,10 @@ pub enum Kind {
     RoleBinding,
     /// `policy/v1`.
     PodDisruptionBudget,
+    /// `networking.k8s.io/v1`.
+    Ingress,
+    /// `gateway.networking.k8s.io/v1`, where the cluster knows it.
+    HttpRoute,
     /// `v1`; only ever created.
     Secret,
     /// `events.k8s.io/v1`; only ever written.
@@ -38,7 +42,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::PhoenixApp,
         Self::ControllerRevision,
         Self::Deployment,
@@ -51,6 +55,8 @@ impl Kind {
         Self::ServiceAccount,
         Self::RoleBinding,
         Self::PodDisruptionBudget,
+        Self::Ingress,
+        Self::HttpRoute,
         Self::Secret,
         Self::Event,
     ];
@@ -76,6 +82,8 @@ impl Kind {
             Self::ServiceAccount => "ServiceAccount",
             Self::RoleBinding => "RoleBinding",
             Self::PodDisruptionBudget => "PodDisruptionBudget",
+            Self::Ingress => "Ingress",
+            Self::HttpRoute => "HTTPRoute",
             Self::Secret => "Secret",
             Self::Event => "Event",
             Self::Other => "Other",
@@ -100,5 +108,6 @@ mod tests {
         assert_eq!(Kind::of::<Deployment>(), Kind::Deployment);
         assert_eq!(Kind::of::<EndpointSlice>(), Kind::EndpointSlice);
         assert_eq!(Kind::of::<crate::api::PhoenixApp>(), Kind::PhoenixApp);
+        assert_eq!(Kind::of::<crate::api::HttpRoute>(), Kind::HttpRoute);
     }
 }

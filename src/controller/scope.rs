@@ -8,6 +8,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ConfigMap, Pod, PodSpec, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
+    networking::v1::Ingress,
     policy::v1::PodDisruptionBudget,
     rbac::v1::RoleBinding,
 };
@@ -23,10 +24,10 @@ use super::{
     health::Health,
     kind::Kind,
     snapshot::Snapshot,
-    watch::{MetadataOf, News, Source, Typed, Watch},
+    watch::{MetadataOf, Needed, News, Source, Typed, Watch},
 };
 use crate::{
-    api::{PhoenixApp, labels},
+    api::{HttpRoute, PhoenixApp, labels},
     telemetry::Metrics,
 };
 
@@ -44,6 +45,8 @@ pub struct Scope {
     service_accounts: Arc<Cache<ServiceAccount>>,
     role_bindings: Arc<Cache<RoleBinding>>,
     budgets: Arc<Cache<PodDisruptionBudget>>,
+    ingresses: Arc<Cache<Ingress>>,
+    routes: Arc<Cache<HttpRoute>>,
 }
 
 /// What starting watches takes.
@@ -73,13 +76,24 @@ fn prune_pod(pod: &mut Pod) {
     pod.spec = Some(PodSpec { node_name, ..PodSpec::default() });
 }
 
+/// Its status tells nothing that is needed.
+fn prune_ingress(ingress: &mut Ingress) {
+    ingress.status = None;
+}
+
 impl Scope {
     /// Starts all watches.
     pub fn start(mut start: Start<'_>) -> Self {
         let of_app = labels::APP;
         let begin = &mut start;
+        let apps = begin.typed(None, itself, whole);
+        let routed = {
+            let apps = apps.clone();
+            move || apps.any(|app: &PhoenixApp| app.spec.traffic.gateway.is_some())
+        };
         Self {
-            apps: begin.typed(None, itself, whole),
+            routes: begin.optional(of_app, routed),
+            apps,
             revisions: begin.typed(Some(of_app), child, whole),
             deployments: begin.typed(Some(of_app), child, whole),
             replica_sets: begin.metadata::<ReplicaSet>(of_app),
@@ -93,6 +107,7 @@ impl Scope {
             service_accounts: begin.typed(Some(of_app), child, whole),
             role_bindings: begin.typed(Some(of_app), child, whole),
             budgets: begin.typed(Some(of_app), child, whole),
+            ingresses: begin.typed(Some(of_app), child, prune_ingress),
         }
     }
 
@@ -121,6 +136,8 @@ impl Scope {
             Kind::ServiceAccount => self.service_accounts.version(),
             Kind::RoleBinding => self.role_bindings.version(),
             Kind::PodDisruptionBudget => self.budgets.version(),
+            Kind::Ingress => self.ingresses.version(),
+            Kind::HttpRoute => self.routes.version(),
             Kind::Secret | Kind::Event | Kind::Other => u64::MAX,
         }
     }
@@ -140,6 +157,9 @@ impl Scope {
             service_accounts: self.service_accounts.of(key),
             role_bindings: self.role_bindings.of(key),
             budgets: self.budgets.of(key),
+            ingresses: self.ingresses.of(key),
+            routes: self.routes.of(key),
+            gateway_api: health.knows(&key.namespace, Kind::HttpRoute),
             going: std::collections::BTreeSet::new(),
             since: health.since(&key.namespace),
             now: jiff::Timestamp::now(),
@@ -169,7 +189,26 @@ impl Start<'_> {
             + 'static,
     {
         let source = Typed(self.api::<DeserializeGuard<K>>());
-        self.watch(source, selector, belongs, prune)
+        self.watch(source, selector, belongs, prune, None)
+    }
+
+    /// Of a kind that the cluster may not know. While it does not, it is looked for only if `needed`.
+    fn optional<K>(
+        &mut self,
+        selector: &str,
+        needed: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Arc<Cache<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let source = Typed(self.api::<DeserializeGuard<K>>());
+        self.watch(source, Some(selector), child, whole, Some(Box::new(needed)))
     }
 
     fn metadata<K>(&mut self, selector: &str) -> Arc<Cache<PartialObjectMeta<K>>>
@@ -183,7 +222,7 @@ impl Start<'_> {
             + 'static,
     {
         let source = MetadataOf(self.api::<K>());
-        self.watch(source, Some(selector), child, whole)
+        self.watch(source, Some(selector), child, whole, None)
     }
 
     fn watch<S: Source>(
@@ -192,6 +231,7 @@ impl Start<'_> {
         selector: Option<&str>,
         belongs: Belongs,
         prune: fn(&mut S::Object),
+        optional: Option<Needed>,
     ) -> Arc<Cache<S::Object>> {
         let cache = Arc::new(Cache::new(belongs));
         let watch = Watch {
@@ -203,6 +243,7 @@ impl Start<'_> {
             gauge: self.health.gauge(self.namespace.clone(), Kind::of::<S::Object>()),
             news: self.news.clone(),
             metrics: self.metrics.clone(),
+            optional,
         };
         self.tasks.spawn(watch.run());
         cache

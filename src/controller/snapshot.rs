@@ -12,6 +12,7 @@ use k8s_openapi::{
         batch::v1::Job,
         core::v1::{ConfigMap, Pod, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
+        networking::v1::Ingress,
         policy::v1::PodDisruptionBudget,
         rbac::v1::RoleBinding,
     },
@@ -20,7 +21,7 @@ use k8s_openapi::{
 use kube::{Resource, core::PartialObjectMeta};
 
 use crate::{
-    api::{LogTail, PhoenixApp, RevisionName, labels, names},
+    api::{HttpRoute, LogTail, PhoenixApp, RevisionName, labels, names},
     build::Revision,
 };
 
@@ -51,6 +52,12 @@ pub struct Snapshot {
     pub role_bindings: Vec<Arc<RoleBinding>>,
     /// Disruption budgets.
     pub budgets: Vec<Arc<PodDisruptionBudget>>,
+    /// Ingresses.
+    pub ingresses: Vec<Arc<Ingress>>,
+    /// Routes of the Gateway API.
+    pub routes: Vec<Arc<HttpRoute>>,
+    /// The cluster knows those.
+    pub gateway_api: bool,
     /// UIDs of objects that were deleted and are still seen.
     pub going: BTreeSet<String>,
     /// Since when everything is seen without a gap.
@@ -93,6 +100,8 @@ impl Snapshot {
             .chain(uids(&self.services))
             .chain(uids(&self.role_bindings))
             .chain(uids(&self.budgets))
+            .chain(uids(&self.ingresses))
+            .chain(uids(&self.routes))
             .collect()
     }
 
@@ -133,6 +142,11 @@ impl Snapshot {
     /// The active Service, if it is ours.
     pub fn active_service(&self) -> Option<&Arc<Service>> {
         self.find(&self.services, self.app.metadata.name.as_deref()?)
+    }
+
+    /// The HTTPRoute, if there is one and it is ours.
+    pub fn http_route(&self) -> Option<&Arc<HttpRoute>> {
+        self.find(&self.routes, self.app.metadata.name.as_deref()?)
     }
 
     /// The preview Service, if there is one and it is ours.

@@ -39,6 +39,11 @@ const PAGE: u32 = 500;
 /// Waits after failures, as client-go's reflector has them.
 const FIRST_WAIT: Duration = Duration::from_millis(800);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How often a kind is looked for that the cluster does not know.
+const ABSENT_WAIT: Duration = Duration::from_secs(20);
+
+/// Whether anything asks for a kind that the cluster does not know.
+pub type Needed = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// What can be listed and watched.
 pub trait Source: Send + Sync + 'static {
@@ -162,6 +167,8 @@ pub struct Watch<S: Source> {
     pub news: UnboundedSender<News>,
     /// Counts failures.
     pub metrics: Metrics,
+    /// Set for a kind that the cluster need not know.
+    pub optional: Option<Needed>,
 }
 
 /// Why a watch ended.
@@ -179,6 +186,17 @@ impl<S: Source> Watch<S> {
         loop {
             let began = Instant::now();
             if let Err(error) = self.list_and_follow().await {
+                if let Some(needed) = self.optional.as_ref().filter(|_| is_unknown(&error)) {
+                    self.absent();
+                    wait = FIRST_WAIT;
+                    loop {
+                        tokio::time::sleep(ABSENT_WAIT.mul_f64(1.0 + jitter())).await;
+                        if needed() {
+                            break;
+                        }
+                    }
+                    continue;
+                }
                 self.down(&error);
                 if began.elapsed() > LONGEST_WAIT {
                     wait = FIRST_WAIT;
@@ -206,6 +224,7 @@ impl<S: Source> Watch<S> {
                     tracing::info!(kind = %Self::kind(), "the watch expired; listing again");
                     return Ok(());
                 }
+                Err(error) if self.optional.is_some() && is_unknown(&error) => return Err(error),
                 Err(error) => {
                     self.down(&error);
                     if began.elapsed() > LONGEST_WAIT {
@@ -215,6 +234,14 @@ impl<S: Source> Watch<S> {
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
+        }
+    }
+
+    /// The cluster does not know the kind: there is nothing of it, and nothing else waits for it.
+    fn absent(&self) {
+        self.tell(self.cache.replace(Vec::new(), u64::MAX));
+        if self.gauge.absent() {
+            self.send(News::Watches);
         }
     }
 
@@ -370,6 +397,11 @@ impl<S: Source> Watch<S> {
 
 fn is_gone(error: &CallError) -> bool {
     matches!(error, CallError::Refused { status, .. } if status.code == 410)
+}
+
+/// The kind is not known: the answer to a list or a watch, which never asks for one object.
+fn is_unknown(error: &CallError) -> bool {
+    matches!(error, CallError::Refused { status, .. } if status.code == 404)
 }
 
 fn keep(version: &mut String, newer: Option<&String>) {

@@ -5,10 +5,7 @@ use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{apps::v1::ReplicaSet, rbac::v1::RoleBinding},
-};
+use k8s_openapi::{NamespaceResourceScope, api::apps::v1::ReplicaSet};
 use kube::{
     Api, Resource, ResourceExt as _,
     api::ListParams,
@@ -18,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::place::Cluster;
 use crate::{
-    api::{PhoenixApp, labels},
+    api::{HttpRoute, PhoenixApp, labels},
     controller::snapshot::Snapshot,
 };
 
@@ -47,6 +44,7 @@ async fn all(cluster: &Cluster, app: PhoenixApp) -> Result<Snapshot> {
     )?;
     let (config_maps, service_accounts, budgets) =
         tokio::try_join!(list(cluster, &of_app), list(cluster, &of_app), list(cluster, &of_app))?;
+    let routes = tolerant::<HttpRoute>(cluster, &of_app).await?;
     pods.extend(migration_pods);
     Ok(Snapshot {
         revisions,
@@ -59,7 +57,10 @@ async fn all(cluster: &Cluster, app: PhoenixApp) -> Result<Snapshot> {
         config_maps,
         service_accounts,
         budgets,
-        role_bindings: role_bindings(cluster, &of_app).await?,
+        role_bindings: tolerant(cluster, &of_app).await?.unwrap_or_default(),
+        ingresses: tolerant(cluster, &of_app).await?.unwrap_or_default(),
+        gateway_api: routes.is_some(),
+        routes: routes.unwrap_or_default(),
         ..nothing(app)
     })
 }
@@ -80,18 +81,25 @@ pub fn nothing(app: PhoenixApp) -> Snapshot {
         service_accounts: Vec::new(),
         role_bindings: Vec::new(),
         budgets: Vec::new(),
+        ingresses: Vec::new(),
+        routes: Vec::new(),
+        gateway_api: true,
         going: BTreeSet::new(),
         since: Some(now),
         now,
     }
 }
 
-/// The role `view` does not show them, and little depends on them.
-async fn role_bindings(cluster: &Cluster, selector: &str) -> Result<Vec<Arc<RoleBinding>>> {
-    let api: Api<RoleBinding> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+/// What the role `view` may not show, and little depends on; none when the cluster does not know the kind.
+async fn tolerant<K>(cluster: &Cluster, selector: &str) -> Result<Option<Vec<Arc<K>>>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     match api.list(&ListParams::default().labels(selector)).await {
-        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Vec::new()),
-        list => shared(cluster, list),
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Some(Vec::new())),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        list => shared(cluster, list).map(Some),
     }
 }
 

@@ -140,7 +140,7 @@ fn offline(object: Value) -> Result<Outlook> {
 }
 
 fn from_nothing(app: &ValidatedApp) -> Result<Outlook> {
-    let mut world = World::default();
+    let mut world = World { gateway_api: true, ..World::default() };
     let snapshot = absent(app);
     compare_with(&mut world, &snapshot, app, &BTreeMap::new());
     outlook(app, &BTreeMap::new(), PhoenixAppStatus::default(), world, &snapshot, Vec::new())

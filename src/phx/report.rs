@@ -103,6 +103,9 @@ pub fn contents(
         service_accounts,
         budgets,
         role_bindings,
+        ingresses,
+        routes,
+        gateway_api: _,
         app: _,
         replica_sets: _,
         going: _,
@@ -127,6 +130,8 @@ pub fn contents(
     role_bindings
         .iter()
         .try_for_each(|object| named("RoleBinding", &**object).map(|one| objects.push(one)))?;
+    ingresses.iter().try_for_each(|object| named("Ingress", &**object).map(|one| objects.push(one)))?;
+    routes.iter().try_for_each(|object| named("HTTPRoute", &**object).map(|one| objects.push(one)))?;
     objects.push(("events.yaml".to_owned(), events));
     for (_, object) in &mut objects {
         redact::object(object, &mut taken);

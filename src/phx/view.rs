@@ -130,6 +130,18 @@ fn revisions(snapshot: &Snapshot, status: &PhoenixAppStatus) -> Vec<RevisionView
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
     let all: i32 = names.iter().map(|name| serving(name)).sum();
+    // What the gateways have taken, while they split the requests.
+    let taken = status.route.as_ref().map_or(0, |route| route.weight);
+    let routed = status.candidate.as_ref().is_some_and(|candidate| candidate.gateway) && taken > 0;
+    let weight = |name: &str| {
+        let is = |other: &Option<String>| other.as_deref() == Some(name);
+        match (routed, is(&candidate), is(&status.stable)) {
+            (true, true, _) => Some(taken),
+            (true, _, true) => Some(100 - taken),
+            (false, true, _) => status.candidate.as_ref()?.weight,
+            _ => None,
+        }
+    };
     let part = |name: &str| {
         let is = |other: &Option<String>| other.as_deref() == Some(name);
         let parts = [
@@ -148,12 +160,8 @@ fn revisions(snapshot: &Snapshot, status: &PhoenixAppStatus) -> Vec<RevisionView
             image: images.get(name).cloned(),
             asked: asked.get(name).copied().unwrap_or_default(),
             serving: serving(name),
-            share: (all > 0).then(|| (serving(name) * 100 + all / 2) / all),
-            weight: status
-                .candidate
-                .as_ref()
-                .filter(|candidate| &candidate.revision == name)
-                .and_then(|candidate| candidate.weight),
+            share: (all > 0 && !routed).then(|| (serving(name) * 100 + all / 2) / all),
+            weight: weight(name),
             pods: pod_views(snapshot, pods.get(name).into_iter().flatten().copied()),
         })
         .collect()

@@ -10,12 +10,13 @@ use super::strategy;
 use super::world::{Rev, RevisionObs, Selector, Upkeep};
 use super::{
     Draft, Facts, Write, aftermath, budget, clock, follow_up, history, migration, proof, prune, rollout,
-    traffic, workers,
+    route, traffic, workers,
 };
 use crate::api::{Candidate, OnFailure, Outcome, StrategyKind, Verdict};
 
 /// Decides everything but what the status says about it.
 pub(super) fn decide(d: &mut Draft) -> Found {
+    route::look(d);
     follow_up::adopt(d);
     choose(d);
     let mut found = match d.status.candidate.clone() {
@@ -36,7 +37,8 @@ pub(super) fn decide(d: &mut Draft) -> Found {
         prune::prune(d);
     }
     proof::sweep(d);
-    found.surplus = d.status.candidate.is_none() && d.stable().is_some_and(|stable| !alone(d, &stable));
+    found.surplus = d.status.candidate.is_none()
+        && d.stable().is_some_and(|stable| !alone(d, &stable) || route::weighs(d));
     record_facts(d);
     found
 }
@@ -71,6 +73,7 @@ fn choose(d: &mut Draft) {
 /// Begins a new attempt. What was kept of an earlier revision is not kept beside it.
 pub(super) fn start(d: &mut Draft, revision: &Rev, asked: &str) {
     let (strategy, steps) = strategy::steps(d);
+    let gateway = strategy::by_gateway(d, strategy) && d.status.stable.is_some();
     d.status.attempt += 1;
     d.status.migration = None;
     d.status.bake = None;
@@ -84,6 +87,7 @@ pub(super) fn start(d: &mut Draft, revision: &Rev, asked: &str) {
         attempt: d.status.attempt,
         asked: asked.to_owned(),
         strategy,
+        gateway,
         steps,
         step: 0,
         step_since: None,
@@ -120,7 +124,8 @@ pub(super) fn end(d: &mut Draft, outcome: Outcome, reason: &str, message: &str) 
 /// `asked` is the command that asked for it, if one did.
 pub(super) fn revert(d: &mut Draft, to: &Rev, asked: &str, outcome: Outcome, reason: &str, message: &str) {
     let Some(from) = d.status.stable.replace(to.clone()) else { return };
-    let strategy = d.status.bake.take().map_or(d.goal.strategy, |bake| bake.strategy);
+    let at_rest = (d.goal.strategy, strategy::by_gateway(d, d.goal.strategy));
+    let (strategy, gateway) = d.status.bake.take().map_or(at_rest, |bake| (bake.strategy, bake.gateway));
     d.status.previous = Some(from.clone());
     d.status.kept = None;
     d.status.follow_up = None;
@@ -133,6 +138,7 @@ pub(super) fn revert(d: &mut Draft, to: &Rev, asked: &str, outcome: Outcome, rea
         attempt: d.status.attempt,
         asked: asked.to_owned(),
         strategy,
+        gateway,
         steps: Vec::new(),
         step: 0,
         step_since: None,
@@ -210,16 +216,18 @@ fn back(d: &mut Draft, candidate: &Candidate) -> Found {
     if candidate.verdict.as_ref().is_some_and(|verdict| verdict.held) {
         let aim = strategy::aim(d, candidate);
         let moves = strategy::freeze(d, candidate, aim);
+        d.share = route::Share::Keep;
         perform(d, Some(&stable), &moves);
         clock::stop(d);
         found.worst = worst(d, &candidate.revision);
         return found;
     }
-    let moves = strategy::settle(d, candidate.strategy, &stable);
+    let moves = strategy::settle(d, candidate.strategy, candidate.gateway, &stable);
     perform(d, Some(&stable), &moves);
     let returned = is_up(d, &stable)
         && d.world.serving(&stable) >= d.goal.replicas
         && alone(d, &stable)
+        && route::rests(d)
         && found.waits.is_none();
     let done = candidate.verdict.as_ref().is_some_and(|verdict| verdict.returned);
     if returned
@@ -239,6 +247,9 @@ fn back(d: &mut Draft, candidate: &Candidate) -> Found {
     found.worst = worst(d, &stable);
     let strategy = candidate.strategy;
     found.waits = found.waits.or_else(|| strategy::waits_for(strategy, d.world, &stable));
+    if !route::rests(d) {
+        found.waits = found.waits.or_else(|| route::waits(d));
+    }
     found
 }
 
@@ -270,7 +281,7 @@ fn rest(d: &mut Draft) -> Found {
     }
     aftermath::go_on(d);
     let strategy = d.goal.strategy;
-    let moves = strategy::settle(d, strategy, &stable);
+    let moves = strategy::settle(d, strategy, strategy::by_gateway(d, strategy), &stable);
     perform(d, Some(&stable), &moves);
     found.settled = is_up(d, &stable) && d.world.serving(&stable) >= d.goal.replicas;
     found.worst = worst(d, &stable);
@@ -333,10 +344,13 @@ fn hold(d: &mut Draft, candidate: &Candidate) {
 
 /// Writes the moves: the selector first, then raises and repairs, and at the very end the one lowering.
 pub(super) fn perform(d: &mut Draft, focus: Option<&Rev>, moves: &Moves) {
-    let moves = &budget::squeeze(d, moves.clone());
+    let mut moves = budget::squeeze(d, moves.clone());
+    route::guard(d, &mut moves);
+    let moves = &moves;
     let selector = traffic::steer(d, focus, moves);
     d.status.selector = traffic::text(&d.goal.app, &selector);
     traffic::preview(d);
+    route::steer(d);
     strategy::pace(d, moves);
     for (revision, replicas) in &moves.raise {
         set_replicas(d, revision, *replicas);

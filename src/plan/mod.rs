@@ -20,6 +20,7 @@ mod recover;
 mod replicas;
 mod report;
 mod rollout;
+mod route;
 mod strategy;
 mod traffic;
 mod workers;
@@ -38,7 +39,8 @@ pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
 pub use world::{
     Budget, DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
-    RevisionObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerGoal, WorkerObs, World,
+    RevisionObs, RouteAnswer, RouteObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerGoal,
+    WorkerObs, World,
 };
 
 /// What to do now.
@@ -103,7 +105,23 @@ pub enum Write {
         /// The version it was planned from.
         version: String,
     },
-    /// Delete the preview Service, which only blue-green apps have.
+    /// Make the HTTPRoute, to the active Service alone.
+    CreateRoute,
+    /// Repair the HTTPRoute or move its weight.
+    ApplyRoute {
+        /// Percent of the requests for the preview Service; none: it is not named.
+        share: Option<u32>,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Delete the HTTPRoute, which is not wanted any more.
+    DeleteRoute {
+        /// The UID it was planned from.
+        uid: String,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Delete the preview Service, which apps have whose candidates stand beside the stable revision.
     DeletePreview {
         /// The UID it was planned from.
         uid: String,
@@ -257,6 +275,7 @@ pub fn plan(goal: &Goal, status: &PhoenixAppStatus, world: &World, now: Timestam
         wake: None,
         measure: Vec::new(),
         squeezed: None,
+        share: route::Share::default(),
     };
     if goal.deleting {
         return Plan { status: draft.status, writes: Vec::new(), wake: None, measure: Vec::new() };
@@ -289,6 +308,8 @@ struct Draft<'a> {
     measure: Vec<Measurement>,
     /// Why fewer pods are asked for than are wanted: the database has no connections for more.
     squeezed: Option<String>,
+    /// What the HTTPRoute is to do.
+    share: route::Share,
 }
 
 impl Draft<'_> {

@@ -57,6 +57,7 @@ pub(super) fn recover(d: &mut Draft) {
         attempt: migrating.unwrap_or(known),
         asked: String::new(),
         strategy,
+        gateway: super::strategy::by_gateway(d, strategy) && d.status.stable.is_some(),
         steps,
         step: 0,
         step_since: None,

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::Draft;
 use super::workers::{self, Standing};
 use super::world::{Rev, Selector};
-use super::{budget, clock, follow_up, migration, proof, strategy};
+use super::{budget, clock, follow_up, migration, proof, route, strategy};
 use crate::api::{Candidate, During, FollowUp, FollowUpKind, FollowUpState, Outcome, Phase, Verdict};
 
 /// How a gate stands.
@@ -442,6 +442,13 @@ impl Conditions<'_, '_> {
              replicas or strategy.canary.maxSurge",
         );
         self.contracted();
+        match route::condition(self.d) {
+            None => {}
+            Some(None) => self.d.status.conditions.retain(|one| one.type_ != route::ROUTE_ACCEPTED),
+            Some(Some((status, reason, message))) => {
+                self.set(route::ROUTE_ACCEPTED, status, &reason, &message);
+            }
+        }
         self.secret_regenerated();
     }
 
@@ -616,8 +623,14 @@ impl Conditions<'_, '_> {
 
 /// It ended for another reason than its pods.
 fn about_something_else(verdict: &Verdict) -> bool {
-    [migration::FAILED, proof::ANALYSIS_FAILED, proof::SMOKE_TEST_FAILED, workers::NOT_READY]
-        .contains(&verdict.reason.as_str())
+    [
+        migration::FAILED,
+        proof::ANALYSIS_FAILED,
+        proof::SMOKE_TEST_FAILED,
+        route::NOT_ACCEPTED,
+        workers::NOT_READY,
+    ]
+    .contains(&verdict.reason.as_str())
 }
 
 /// A condition's reason is one CamelCase word; the API convention refuses an empty one.

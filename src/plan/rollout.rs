@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::proof::{self, Proof};
 use super::report::{Found, Gate};
+use super::route::{self, Share};
 use super::strategy::{self, Aim};
-use super::world::Selector;
 use super::{Draft, Write, clock, decide, history};
 use crate::api::{Bake, Candidate, Kept, Outcome, StrategyKind};
 
@@ -13,6 +13,9 @@ use crate::api::{Bake, Candidate, Kept, Outcome, StrategyKind};
 pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
     let Some(candidate) = d.status.candidate.clone() else { return };
     found.unsplittable = strategy::cannot_split(d, &candidate);
+    if route::fail(d, &candidate) {
+        return;
+    }
     let proof = if d.goal.replicas == 0 { Proof::default() } else { prove(d) };
     found.analysis = proof.analysis.clone();
     found.smoke = proof.smoke.clone();
@@ -29,6 +32,7 @@ pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
     let returning = matches!(aim, Aim::Stand { .. }) && strategy::before_standing(d);
     if stays {
         let moves = strategy::freeze(d, &candidate, aim);
+        d.share = Share::Keep;
         decide::perform(d, Some(&candidate.revision), &moves);
         pods(d, &candidate, aim, found);
         found.paused = d.status.paused;
@@ -37,6 +41,14 @@ pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
     } else if returning {
         back_to_stable_first(d, &candidate, aim, found);
     } else {
+        let gate = matches!(found.analysis, Gate::Waiting(_));
+        d.share = match strategy::step(&candidate) {
+            Some(_) => {
+                let weight = strategy::weight(&candidate).unwrap_or_default();
+                route::share(d, &candidate, false, Some(weight), gate)
+            }
+            None => route::share(d, &candidate, strategy::there(d, &candidate), None, gate),
+        };
         let moves = strategy::advance(d, &candidate, gated(d, &candidate, aim, found));
         decide::perform(d, Some(&candidate.revision), &moves);
         pods(d, &candidate, aim, found);
@@ -49,8 +61,7 @@ pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
 
 /// Where all gates come before the requests, the checks do, too.
 fn gated(d: &Draft, candidate: &Candidate, aim: Aim, found: &Found) -> Aim {
-    let selected = d.world.service.as_ref().map(|service| &service.selector);
-    let there = selected == Some(&Selector::Only(candidate.revision.clone()));
+    let there = strategy::there(d, candidate);
     match aim {
         Aim::Stand { size, .. } if !there && matches!(found.analysis, Gate::Waiting(_)) => {
             Aim::Stand { size, switch: false }
@@ -167,6 +178,10 @@ fn at_step(d: &mut Draft, candidate: &Candidate, aim: Aim, found: &mut Found) {
     ));
     let pause =
         strategy::step(candidate).and_then(|step| step.pause).filter(|_| candidate.step_since.is_some());
+    let weighs = found.pods == Gate::Passed && unweighted(d, candidate);
+    if weighs {
+        found.traffic = Gate::Waiting(route::waits(d).unwrap_or_else(|| route::problem(d)));
+    }
     match pause {
         Some(pause) => {
             found.person = pause.duration.is_none();
@@ -176,9 +191,16 @@ fn at_step(d: &mut Draft, candidate: &Candidate, aim: Aim, found: &mut Found) {
             });
             clock::stop(d);
         }
-        None if waits_for_pods => keep_time(d, candidate, aim, found),
+        None if waits_for_pods || (weighs && !route::only_lags(d)) => keep_time(d, candidate, aim, found),
         None => clock::stop(d),
     }
+}
+
+/// The step under way sets a weight that the gateways have yet to take.
+fn unweighted(d: &Draft, candidate: &Candidate) -> bool {
+    let weight = strategy::step(candidate).and_then(|step| step.set_weight);
+    let percent = weight.and_then(|weight| u32::try_from(weight).ok());
+    candidate.gateway && d.goal.gateway && percent.is_some_and(|percent| !route::carries(d, percent))
 }
 
 /// All steps are behind: all pods, all requests, promotion.
@@ -191,9 +213,13 @@ fn last_stretch(d: &mut Draft, candidate: &Candidate, found: &mut Found) {
         .iter()
         .any(|write| matches!(write, Write::CreateService { .. } | Write::ApplyService { .. }));
     let alone = decide::alone(d, focus);
-    let shifted = ready && wanted > 0 && serving >= wanted && alone && !steering;
+    let led = route::rests(d);
+    let shifted = ready && wanted > 0 && serving >= wanted && alone && !steering && led;
+    let around = candidate.gateway && d.goal.gateway && ready && wanted > 0 && !led;
     found.traffic = if shifted {
         Gate::Passed
+    } else if around || (candidate.gateway && ready && !strategy::there(d, candidate)) {
+        Gate::Waiting(route::waits(d).unwrap_or_else(|| route::problem(d)))
     } else if serving >= wanted && !alone {
         Gate::Waiting("pods of older revisions still receive requests".to_owned())
     } else if serving >= wanted && steering {
@@ -210,7 +236,11 @@ fn last_stretch(d: &mut Draft, candidate: &Candidate, found: &mut Found) {
         found.settled = true;
         return;
     }
-    if ready && wanted > 0 && serving >= wanted && alone {
+    if candidate.gateway && ready && route::only_lags(d) {
+        clock::stop(d);
+        return;
+    }
+    if ready && wanted > 0 && serving >= wanted && alone && led {
         // The Service's own event brings the promotion; no deadline comes between.
         return;
     }
@@ -236,6 +266,14 @@ fn keep_time(d: &mut Draft, candidate: &Candidate, aim: Aim, found: &mut Found) 
     }
     let worst = decide::worst(d, focus);
     let seconds = d.goal.progress_deadline.as_secs();
+    if candidate.gateway && available >= strategy::size(d, aim) && d.status.stable.is_some() {
+        let message =
+            format!("the gateways did not take the weight within {seconds} s: {}", route::problem(d));
+        decide::end(d, Outcome::Failed, route::NOT_ACCEPTED, &message);
+        d.writes.clear();
+        found.traffic = Gate::Failed { reason: route::NOT_ACCEPTED.to_owned(), message };
+        return;
+    }
     let message = format!("no more pods of revision {focus} became available within {seconds} s{worst}");
     if d.status.stable.is_some() {
         decide::end(d, Outcome::Failed, "ProgressDeadlineExceeded", &message);
@@ -276,8 +314,11 @@ fn promote(d: &mut Draft, candidate: &Candidate) {
     if status.stable.as_ref() != Some(&candidate.revision) {
         status.previous = status.stable.replace(candidate.revision.clone());
         let previous = status.previous.is_some();
-        status.bake =
-            (baking && previous).then(|| Bake { since: since.clone(), strategy: candidate.strategy });
+        status.bake = (baking && previous).then(|| Bake {
+            since: since.clone(),
+            strategy: candidate.strategy,
+            gateway: candidate.gateway,
+        });
         status.kept = (keeping && previous).then_some(Kept { since, drained: false });
     }
     status.promotion += 1;

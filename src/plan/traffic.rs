@@ -5,8 +5,7 @@
 
 use super::replicas::Moves;
 use super::world::{Rev, Selector};
-use super::{Draft, Write};
-use crate::api::StrategyKind;
+use super::{Draft, Write, route, strategy};
 
 /// Keeps the active Service on the pods that are to serve; call before the moves are written, so that the
 /// selector is wide before the first pod of another revision exists.
@@ -48,14 +47,22 @@ fn wanted(d: &Draft, focus: Option<&Rev>, moves: &Moves) -> Selector {
     }
 }
 
-/// Keeps the preview Service, which a blue-green app has: it leads to the candidate, and else nowhere.
+/// Keeps the preview Service, which an app has whose candidates stand beside the stable revision: it leads to the
+/// candidate, and else nowhere. While a gateway may send requests through it, it stays where it is.
 pub(super) fn preview(d: &mut Draft) {
     let under_way = d.status.candidate.as_ref().filter(|candidate| candidate.verdict.is_none());
-    let standing = under_way.filter(|candidate| candidate.strategy == StrategyKind::BlueGreen);
-    let wanted = d.goal.strategy == StrategyKind::BlueGreen || standing.is_some();
+    let standing = under_way.filter(|candidate| strategy::stands(candidate.strategy, candidate.gateway));
+    let (kind, gateway) = (d.goal.strategy, strategy::by_gateway(d, d.goal.strategy));
+    let wanted = strategy::stands(kind, gateway) || standing.is_some();
     let revision = standing.map(|candidate| candidate.revision.clone());
     match &d.world.preview {
         None if wanted => d.write(Write::CreatePreview { revision }),
+        Some(preview) if preview.revision.is_some() && preview.revision != revision && !route::rests(d) => {
+            if preview.drifted {
+                let (revision, version) = (preview.revision.clone(), preview.version.clone());
+                d.write(Write::ApplyPreview { revision, version });
+            }
+        }
         Some(preview) if !wanted => {
             let (uid, version) = (preview.uid.clone(), preview.version.clone());
             d.write(Write::DeletePreview { uid, version });

@@ -61,6 +61,10 @@ pub struct Goal {
     pub stop_before_migration: bool,
     /// How many connections the database has for this app; none: they are not counted.
     pub budget: Option<Budget>,
+    /// An HTTPRoute is asked for.
+    pub gateway: bool,
+    /// How long after an answer a change of endpoints or weights is in force everywhere.
+    pub endpoint_lag: Duration,
     /// The revision that the spec describes.
     pub desired: Rev,
     /// The command annotation, as given.
@@ -108,6 +112,10 @@ pub struct World {
     pub service: Option<ServiceObs>,
     /// The preview Service.
     pub preview: Option<PreviewObs>,
+    /// The cluster knows HTTPRoutes.
+    pub gateway_api: bool,
+    /// The HTTPRoute.
+    pub route: Option<RouteObs>,
     /// Migration Jobs.
     pub jobs: Vec<JobObs>,
     /// Pods of migration Jobs that have not ended, with the node each is on.
@@ -283,6 +291,41 @@ pub struct PreviewObs {
     pub drifted: bool,
 }
 
+/// The HTTPRoute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteObs {
+    /// Its `resourceVersion`.
+    pub version: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its `generation`, which every change of its spec raises.
+    pub generation: i64,
+    /// Percent of the requests that it sends to the preview Service; none: it does not name it.
+    pub preview: Option<u32>,
+    /// What its gateways say.
+    pub answer: RouteAnswer,
+    /// Another field of ours differs from what it should be.
+    pub drifted: bool,
+}
+
+/// What the gateways of a route say of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RouteAnswer {
+    /// None has ever said anything.
+    Unseen,
+    /// One has yet to answer to its present generation: which.
+    Pending(String),
+    /// All have answered to it, and one refuses.
+    Refused {
+        /// The gateway's word for why.
+        reason: String,
+        /// Which gateway, and its sentence.
+        message: String,
+    },
+    /// All have taken it.
+    Accepted,
+}
+
 /// A Job of a migration: itself, or one around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobObs {
@@ -371,6 +414,10 @@ pub enum Upkeep {
     PodDisruptionBudget,
     /// The disruption budget is not wanted any more.
     NoPodDisruptionBudget,
+    /// The Ingress.
+    Ingress,
+    /// The Ingress is not wanted any more.
+    NoIngress,
     /// The weak defaults of a revision.
     Defaults(Rev),
 }

@@ -68,6 +68,15 @@ no right given that the operator does not hold itself (no bind, escalate or impe
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# Leads requests to the active Service where an app asks for `traffic.ingress`; deleted when it does not any more.
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get, list, watch, create, patch, delete]
+# The same through gateways (`traffic.gateway`), where the cluster knows HTTPRoutes; a canary moves their weights. What
+# gateways answer is read from their status.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, create, patch, delete]
 # Tells people what happened; a repeated event is patched to count.
 - apiGroups: [events.k8s.io]
   resources: [events]

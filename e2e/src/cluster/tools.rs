@@ -32,6 +32,8 @@ pub enum Group {
     Kstatus,
     /// The judgement of Argo CD, and its actions.
     Argocd,
+    /// A gateway, and with it the Gateway API's definitions.
+    Traefik,
     /// Static programs that become container images.
     Images,
 }
@@ -41,7 +43,7 @@ type Program = (&'static str, &'static str);
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Kubernetes,
         Self::Kwok,
         Self::Containerd,
@@ -49,6 +51,7 @@ impl Group {
         Self::Helm,
         Self::Kstatus,
         Self::Argocd,
+        Self::Traefik,
         Self::Images,
     ];
 
@@ -62,6 +65,7 @@ impl Group {
             Self::Helm => "helm",
             Self::Kstatus => "kstatus",
             Self::Argocd => "argocd",
+            Self::Traefik => "traefik",
             Self::Images => "images",
         }
     }
@@ -91,6 +95,7 @@ impl Group {
             Self::Helm => &[("helm", "helm.sh/helm/v4/cmd/helm")],
             Self::Kstatus => &[("kstatus", ".")],
             Self::Argocd => &[("argocd-lua", ".")],
+            Self::Traefik => &[("traefik", "github.com/traefik/traefik/v3/cmd/traefik")],
             Self::Images => &[("pause", "./pause"), ("peer", "./peer")],
         }
     }

@@ -231,6 +231,15 @@ fn reserved_keys() {
         "{image: x, traffic: {service: {annotations: {phoenix-operator.dev/x: a}}}}",
         "traffic.service.annotations",
     );
+    refused(
+        "{image: x, hosts: [a.example.com], traffic: {ingress: {annotations: {phoenix-operator.dev/x: a}}}}",
+        "traffic.ingress.annotations",
+    );
+    refused("{image: x, traffic: {ingress: {}}}", "route by hosts");
+    refused("{image: x, traffic: {gateway: {parentRefs: [{name: a}]}}}", "route by hosts");
+    accepted(
+        "{image: x, hosts: [a.example.com], traffic: {ingress: {}, gateway: {parentRefs: [{name: a, port: 443}]}}}",
+    );
     accepted("{image: x, podMetadata: {labels: {team: a}, annotations: {b: c}}}");
 }
 

@@ -32,6 +32,10 @@ fn pod(template: &PodTemplateSpec) -> (&ObjectMeta, &PodSpec, &Container) {
     (template.metadata.as_ref().unwrap(), spec, &spec.containers[0])
 }
 
+/// Asks for a route and an Ingress.
+const ROUTED: &str =
+    "hosts: [shop.example.com], traffic: {gateway: {parentRefs: [{name: public}]}, ingress: {}}";
+
 fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
     let (app, revision) = rendered(spec);
     let Children {
@@ -46,6 +50,8 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
         deployment,
         workers,
         pod_disruption_budget,
+        http_route,
+        ingress,
     } = children(&app, &revision, &Settings::default(), &mut counter());
     let workers = workers.into_iter().map(|worker| ("worker", worker.metadata));
     let children = vec![
@@ -59,6 +65,8 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
         ("job", migration_jobs[0].metadata.clone()),
         ("deployment", deployment.metadata),
         ("budget", pod_disruption_budget.unwrap().metadata),
+        ("route", http_route.unwrap().metadata),
+        ("ingress", ingress.unwrap().metadata),
     ];
     children.into_iter().chain(workers).collect()
 }
@@ -66,8 +74,7 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
 #[test]
 fn every_child_is_ours_and_says_so() {
     for (kind, metadata) in all_metadata(&format!(
-        "{{image: x, {DATABASE}, clustering: {{mode: KubernetesAPI}}, \
-             workers: [{{name: jobs}}]}}"
+        "{{image: x, {DATABASE}, clustering: {{mode: KubernetesAPI}}, workers: [{{name: jobs}}], {ROUTED}}}"
     )) {
         let labels = metadata.labels.unwrap();
         assert_eq!(labels[labels::MANAGED_BY], "phoenix-operator", "{kind}");

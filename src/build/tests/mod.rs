@@ -5,6 +5,7 @@ mod cluster;
 mod env;
 mod purity;
 mod revision;
+mod route;
 mod shutdown;
 mod smoke_job;
 mod worker;

@@ -50,7 +50,7 @@ impl Applier<'_> {
             made => (made?, false),
         };
         if let Some(managed) = as_applied(made.meta())
-            && (refused || Kind::of::<K>() == Kind::Service)
+            && (refused || matches!(Kind::of::<K>(), Kind::Service | Kind::Ingress | Kind::HttpRoute))
         {
             made = Box::pin(self.own_what_was_posted(&made, managed, desired)).await?;
         }

@@ -18,14 +18,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     cache::AppKey,
-    drift::{Persisting, Which, marked},
+    drift::{Persisting, Which, marked, marked_ingress, marked_route},
     errors::{CallError, Verdict},
     observe::{is_migration, restart, service_selector},
     snapshot::Snapshot,
     writer::{Child, Writer},
 };
 use crate::{
-    api::{Outcome, RevisionName, Stage, ValidatedApp, labels, names},
+    api::{HttpRoute, Outcome, RevisionName, Stage, ValidatedApp, labels, names},
     build::{self, Revision, Settings},
     plan::{Event, EventKind, Facts, Fault, SecretPosted, Write},
 };
@@ -134,6 +134,18 @@ impl Applier<'_> {
             Write::DeletePreview { uid, version } => {
                 let name = names::preview_service(&self.app.name);
                 self.settle(self.writer.delete::<Service>(self.key, &name, uid, version).await)
+            }
+            Write::CreateRoute => match build::http_route(self.app, None) {
+                Some(route) => self.create(&marked_route(route)).await,
+                None => Ok(()),
+            },
+            Write::ApplyRoute { share, version } => match build::http_route(self.app, *share) {
+                Some(route) => self.apply(&marked_route(route), version, applied).await,
+                None => Ok(()),
+            },
+            Write::DeleteRoute { uid, version } => {
+                let name = names::http_route(&self.app.name);
+                self.settle(self.writer.delete::<HttpRoute>(self.key, &name, uid, version).await)
             }
             Write::CreateDeployment { revision, replicas } => {
                 let restarted = restart(self.asked(revision), None);

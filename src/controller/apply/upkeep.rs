@@ -1,8 +1,10 @@
 //! Making, repairing and removing the children whose repair can harm nothing.
 
-use k8s_openapi::api::{core::v1::Service, policy::v1::PodDisruptionBudget, rbac::v1::RoleBinding};
+use k8s_openapi::api::{
+    core::v1::Service, networking::v1::Ingress, policy::v1::PodDisruptionBudget, rbac::v1::RoleBinding,
+};
 
-use super::{Applied, Applier, Halt, marked, service_selector};
+use super::{Applied, Applier, Halt, marked, marked_ingress, service_selector};
 use crate::{
     api::{labels, names},
     build::{self, Revision},
@@ -42,6 +44,15 @@ impl Applier<'_> {
                 let name = names::pod_disruption_budget(&self.app.name);
                 let Some(budget) = snapshot.find(&snapshot.budgets, &name) else { return Ok(()) };
                 self.delete::<PodDisruptionBudget>(&budget.metadata).await
+            }
+            Upkeep::Ingress => match build::ingress(self.app) {
+                Some(ingress) => self.ensure(&snapshot.ingresses, &marked_ingress(ingress), applied).await,
+                None => Ok(()),
+            },
+            Upkeep::NoIngress => {
+                let name = names::ingress(&self.app.name);
+                let Some(ingress) = snapshot.find(&snapshot.ingresses, &name) else { return Ok(()) };
+                self.delete::<Ingress>(&ingress.metadata).await
             }
             Upkeep::Defaults(revision) => {
                 let map = build::defaults_config_map(self.app, self.revision(revision)?);

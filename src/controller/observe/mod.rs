@@ -1,6 +1,7 @@
 //! From what the caches hold to what the planner looks at. Pure: a function over a [`Snapshot`].
 
 mod jobs;
+mod route;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -18,7 +19,7 @@ use k8s_openapi::api::{
 };
 
 use super::{
-    drift::{Drifts, marked},
+    drift::{Drifts, marked, marked_ingress, marked_route},
     pods::{self, Trouble},
     snapshot::{Snapshot, controller},
 };
@@ -61,6 +62,11 @@ pub fn observe(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -
         published: endpoints(snapshot, &owned_pods, snapshot.preview_service()),
         service: snapshot.active_service().map(|service| service_obs(&app, service)),
         preview: snapshot.preview_service().filter(|seen| !snapshot.leaving(&seen.metadata)).map(preview_obs),
+        gateway_api: snapshot.gateway_api,
+        route: snapshot
+            .http_route()
+            .filter(|seen| !snapshot.leaving(&seen.metadata))
+            .map(|seen| route::route_obs(&app, seen)),
         jobs: snapshot.jobs.iter().filter_map(|job| jobs::migration_job(snapshot, job)).collect(),
         migration_pods: jobs::migration_pods(snapshot, &app),
         smoke_jobs: snapshot.jobs.iter().filter_map(|job| jobs::smoke_job(snapshot, job)).collect(),
@@ -112,6 +118,12 @@ pub fn compare(
     if let (Some(preview), Some(seen)) = (&mut world.preview, snapshot.preview_service()) {
         let revision = preview.revision.as_ref().and_then(|revision| revision.parse().ok());
         preview.drifted = drifts.differs(&marked(build::preview_service(app, revision.as_ref())), seen);
+    }
+    if let (Some(route), Some(seen)) = (&mut world.route, snapshot.http_route())
+        && let Some(desired) = build::http_route(app, route.preview)
+    {
+        // the weight is compared by itself
+        route.drifted = drifts.differs(&marked_route(desired), &**seen);
     }
     for (name, revision) in stored {
         let Some(deployment) = world.deployments.get_mut(name.as_str()) else { continue };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Drifts, Snapshot, marked, service_selector};
+use super::{Drifts, Snapshot, marked, marked_ingress, service_selector};
 use crate::{
     api::{RevisionName, ValidatedApp, names},
     build::{self, Revision, Settings},
@@ -39,6 +39,16 @@ pub(super) fn upkeep(
             if there.is_some_and(|budget| !snapshot.leaving(&budget.metadata)) {
                 upkeep.insert(Upkeep::NoPodDisruptionBudget);
             }
+        }
+        _ => {}
+    }
+    let there = snapshot.find(&snapshot.ingresses, &names::ingress(&app.name));
+    match build::ingress(app).map(marked_ingress) {
+        Some(ingress) if drifts.wanting(snapshot, &snapshot.ingresses, &ingress) => {
+            upkeep.insert(Upkeep::Ingress);
+        }
+        None if there.is_some_and(|ingress| !snapshot.leaving(&ingress.metadata)) => {
+            upkeep.insert(Upkeep::NoIngress);
         }
         _ => {}
     }

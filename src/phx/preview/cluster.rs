@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{Limits, Stage};
 use crate::plan::{
-    DeploymentObs, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, SecretPosted, Selector,
-    ServiceObs, SmokeJobObs, Upkeep, WorkerGoal, WorkerObs, World, Write,
+    DeploymentObs, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, RouteAnswer, RouteObs,
+    SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerGoal, WorkerObs, World, Write,
     analysis::{Answer, CheckGoal, Measured, Measurement, Probe},
 };
 
@@ -59,6 +59,11 @@ fn running(revision: &Rev, attempt: i64, now: Timestamp) -> JobObs {
         waiting: None,
         started: true,
     }
+}
+
+fn route(generation: i64, preview: Option<u32>) -> RouteObs {
+    let (version, uid, answer) = (String::new(), String::new(), RouteAnswer::Accepted);
+    RouteObs { version, uid, generation, preview, answer, drifted: false }
 }
 
 /// The cluster.
@@ -139,6 +144,12 @@ impl Simulated {
                 world.preview = Some(PreviewObs { version, uid, revision: revision.clone(), drifted: false });
             }
             Write::DeletePreview { .. } => world.preview = None,
+            Write::CreateRoute => world.route = Some(route(1, None)),
+            Write::ApplyRoute { share, .. } => {
+                let generation = world.route.as_ref().map_or(0, |route| route.generation) + 1;
+                world.route = Some(route(generation, *share));
+            }
+            Write::DeleteRoute { .. } => world.route = None,
             Write::CreateDeployment { revision, replicas } => {
                 let made = DeploymentObs { replicas: *replicas, ..DeploymentObs::default() };
                 world.deployments.insert(revision.clone(), made);

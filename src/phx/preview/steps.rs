@@ -216,6 +216,28 @@ impl Recorder {
                 self.touch("delete", "Service", format!("{app}-preview"));
                 self.say(now, format!("Service {app}-preview goes"));
             }
+            Write::CreateRoute => self.touch("create", "HTTPRoute", app),
+            Write::ApplyRoute { share, .. } => {
+                self.touch("change", "HTTPRoute", app.clone());
+                let before = world.route.as_ref().and_then(|route| route.preview);
+                let led = world.preview.as_ref().and_then(|preview| preview.revision.clone());
+                match (share.filter(|share| *share > 0), led) {
+                    (Some(share), Some(led)) => {
+                        self.say(
+                            now,
+                            format!("HTTPRoute {app} sends {share} % of the requests to revision {led}"),
+                        );
+                    }
+                    _ if before.is_some_and(|before| before > 0) => {
+                        self.say(now, format!("HTTPRoute {app} sends all requests to Service {app}"));
+                    }
+                    _ => {}
+                }
+            }
+            Write::DeleteRoute { .. } => {
+                self.touch("delete", "HTTPRoute", app.clone());
+                self.say(now, format!("HTTPRoute {app} goes"));
+            }
             Write::CreateDeployment { revision, replicas } => {
                 self.touch("create", "Deployment", child(revision));
                 self.size(now, revision, 0, *replicas);
@@ -321,6 +343,8 @@ impl Recorder {
             Upkeep::NoPeersBinding(_) => ("delete", "RoleBinding", binding()),
             Upkeep::PodDisruptionBudget => ("apply", "PodDisruptionBudget", app.clone()),
             Upkeep::NoPodDisruptionBudget => ("delete", "PodDisruptionBudget", app.clone()),
+            Upkeep::Ingress => ("apply", "Ingress", app.clone()),
+            Upkeep::NoIngress => ("delete", "Ingress", app.clone()),
             // It cannot be changed: if anything, it is missing.
             Upkeep::Defaults(revision) => ("create", "ConfigMap", format!("{app}-{revision}-env")),
         }

@@ -15,7 +15,7 @@ use crate::api::{CanaryStep, Candidate, StrategyKind};
 
 use super::replicas::Moves;
 use super::world::{Rev, Selector};
-use super::{Draft, World, budget};
+use super::{Draft, World, budget, route};
 
 pub(super) use stand::pace;
 
@@ -36,9 +36,27 @@ pub(super) fn steps(d: &Draft) -> (StrategyKind, Vec<CanaryStep>) {
         StrategyKind::Recreate if d.status.stable.is_none() => (StrategyKind::Recreate, Vec::new()),
         _ if d.status.stable.is_none() => (StrategyKind::Rolling, Vec::new()),
         // rolled as Rolling would
-        StrategyKind::Canary if one_without_surge(d) => (StrategyKind::Canary, Vec::new()),
+        StrategyKind::Canary if one_without_surge(d) && !by_gateway(d, StrategyKind::Canary) => {
+            (StrategyKind::Canary, Vec::new())
+        }
         kind => (kind, d.goal.steps.clone()),
     }
+}
+
+/// Whether a rollout of this kind splits the requests by the weights of an HTTPRoute.
+pub(super) fn by_gateway(d: &Draft, kind: StrategyKind) -> bool {
+    kind == StrategyKind::Canary && d.goal.gateway && d.world.gateway_api
+}
+
+/// Whether its pods stand beside those that serve.
+pub(super) fn stands(kind: StrategyKind, gateway: bool) -> bool {
+    kind == StrategyKind::BlueGreen || (kind == StrategyKind::Canary && gateway)
+}
+
+/// All requests of the Service go to the candidate.
+pub(super) fn there(d: &Draft, candidate: &Candidate) -> bool {
+    let selected = d.world.service.as_ref().map(|service| &service.selector);
+    selected == Some(&Selector::Only(candidate.revision.clone()))
 }
 
 /// What the candidate aims for at its present step.
@@ -52,6 +70,15 @@ pub(super) fn aim(d: &Draft, candidate: &Candidate) -> Aim {
             size: d.goal.preview_replicas.map_or(wanted, |size| size.min(wanted)),
             switch: false,
         },
+        // The Service moves once the gateways lead all requests around it, or do not at all.
+        StrategyKind::Canary if candidate.gateway && last => {
+            let around = there(d, candidate) || !d.goal.gateway || route::carries(d, 100);
+            Aim::Stand { size: wanted, switch: around }
+        }
+        StrategyKind::Canary if candidate.gateway => {
+            let size = route::pods_for(wanted, weight(candidate).unwrap_or_default());
+            Aim::Stand { size, switch: false }
+        }
         StrategyKind::Canary if !last => {
             let weight = weight(candidate).unwrap_or_default();
             // One pod without room for a second is never split, but waits.
@@ -73,7 +100,7 @@ pub(super) fn aim(d: &Draft, candidate: &Candidate) -> Aim {
 
 /// Whole pods cannot split the requests as the steps ask: one pod, and no room for a second.
 pub(super) fn cannot_split(d: &Draft, candidate: &Candidate) -> bool {
-    candidate.strategy == StrategyKind::Canary && one_without_surge(d)
+    candidate.strategy == StrategyKind::Canary && !candidate.gateway && one_without_surge(d)
 }
 
 const fn one_without_surge(d: &Draft) -> bool {
@@ -133,9 +160,20 @@ pub(super) fn reached(d: &Draft, candidate: &Candidate, aim: Aim) -> bool {
             world.serving(focus) >= size && (short || (up(size) && stable_asked == stable && others_gone))
         }
         Aim::Stand { size, .. } => {
-            up(size) && !before_standing(d) && world.published.get(focus).copied().unwrap_or_default() >= size
+            let shown = world.published.get(focus).copied().unwrap_or_default();
+            up(size) && !before_standing(d) && shown >= size && weighted(d, candidate)
         }
         Aim::Replace => up(d.goal.replicas),
+    }
+}
+
+/// The gateways have taken the weight of the step under way, if it has one.
+fn weighted(d: &Draft, candidate: &Candidate) -> bool {
+    match weight(candidate) {
+        Some(percent) if candidate.gateway && d.goal.gateway && step(candidate).is_some() => {
+            route::carries(d, percent)
+        }
+        _ => true,
     }
 }
 
@@ -149,9 +187,10 @@ pub(super) fn size(d: &Draft, aim: Aim) -> u32 {
 }
 
 /// The next moves of a return to the stable revision, or of keeping it.
-pub(super) fn settle(d: &Draft, kind: StrategyKind, stable: &Rev) -> Moves {
+pub(super) fn settle(d: &Draft, kind: StrategyKind, gateway: bool, stable: &Rev) -> Moves {
     match kind {
         StrategyKind::Recreate => recreate::advance(d, stable),
+        kind if stands(kind, gateway) => to_stable(d),
         StrategyKind::BlueGreen => to_stable(d),
         StrategyKind::Rolling | StrategyKind::Canary if mix::in_the_way(d, stable) => stand::clear(d),
         StrategyKind::Rolling | StrategyKind::Canary => mix::roll_back(d, stable).next(),
@@ -173,7 +212,7 @@ pub(super) fn hold(d: &Draft, candidate: &Candidate) -> Moves {
     let focus = &candidate.revision;
     match candidate.strategy {
         StrategyKind::Recreate if d.goal.stop_before_migration => recreate::clear(d.world, focus),
-        StrategyKind::BlueGreen => to_stable(d),
+        kind if stands(kind, candidate.gateway) => to_stable(d),
         // Pods that the candidate may have left from an earlier attempt are in the way, too.
         _ if mix::in_the_way(d, &Rev::new()) => stand::clear(d),
         _ => mix::hold(d),

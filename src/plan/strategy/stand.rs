@@ -5,7 +5,6 @@ use jiff::Timestamp;
 use super::super::replicas::Moves;
 use super::super::world::{Rev, Selector};
 use super::super::{Draft, budget, clock};
-use crate::api::StrategyKind;
 
 /// The stable revision serves alone; what else has pods loses them, batch by batch, or is kept as asked.
 pub(super) fn to_stable(d: &Draft) -> Moves {
@@ -96,7 +95,7 @@ impl Stand<'_> {
         let status = &self.d.status;
         let previous = status.previous.as_ref().filter(|rev| *rev != self.focus)?;
         let size = match (&status.bake, &status.kept) {
-            (Some(bake), _) if bake.strategy == StrategyKind::BlueGreen => self.d.goal.replicas,
+            (Some(bake), _) if super::stands(bake.strategy, bake.gateway) => self.d.goal.replicas,
             (None, Some(kept)) if kept.drained => self.d.goal.keep_old_replicas,
             _ => return None,
         };
@@ -189,8 +188,9 @@ impl Stand<'_> {
 fn has_served(d: &Draft, rev: &Rev) -> bool {
     let promoted = d.world.revisions.get(rev).is_some_and(|revision| revision.promotion > 0);
     let switched = |candidate: &crate::api::Candidate| {
-        candidate.revision == *rev
-            && usize::try_from(candidate.step).is_ok_and(|step| step >= candidate.steps.len())
+        let weighed = candidate.gateway && candidate.weight.is_some();
+        let last = usize::try_from(candidate.step).is_ok_and(|step| step >= candidate.steps.len());
+        candidate.revision == *rev && (last || weighed)
     };
     promoted || d.status.candidate.as_ref().is_some_and(switched)
 }

@@ -204,7 +204,8 @@ fn a_contract_waits_for_bake_and_keep_and_for_a_person() {
     scene.goal.blue_green_bake = Duration::from_mins(10);
     scene.goal.keep_old = Duration::from_hours(1);
     let since = || k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(scene.now);
-    scene.status.bake = Some(crate::api::Bake { since: since(), strategy: StrategyKind::BlueGreen });
+    let strategy = StrategyKind::BlueGreen;
+    scene.status.bake = Some(crate::api::Bake { since: since(), strategy, gateway: false });
     scene.status.kept = Some(crate::api::Kept { since: since(), drained: false });
     scene.run("v1", 3, 0);
     assert!(made(&scene.settle()).is_empty());

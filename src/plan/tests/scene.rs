@@ -50,6 +50,8 @@ impl Scene {
             history_limit: 5,
             stop_before_migration: false,
             budget: None,
+            gateway: false,
+            endpoint_lag: Duration::from_secs(10),
             desired: "v1".to_owned(),
             command: None,
             proofs: Proofs::default(),

@@ -71,7 +71,7 @@ prop_compose! {
         scene.status.paused = paused;
         scene.status.previous = previous;
         let since = || k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0));
-        scene.status.bake = bake.map(|strategy| crate::api::Bake { since: since(), strategy });
+        scene.status.bake = bake.map(|strategy| crate::api::Bake { since: since(), strategy, gateway: false });
         scene.status.kept = kept.map(|drained| crate::api::Kept { since: since(), drained });
         scene.status.attempt = 4;
         scene.status.stable = stable;
@@ -81,6 +81,7 @@ prop_compose! {
                 attempt: 4,
                 asked: String::new(),
                 strategy,
+                gateway: false,
                 steps: steps(strategy),
                 step: step.min(i32::try_from(steps(strategy).len()).unwrap()),
                 step_since: begun.then(since),

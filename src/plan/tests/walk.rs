@@ -68,11 +68,11 @@ impl Walk {
                     Action::DeadlinePasses
                 }
                 None if !state.time_passes().is_empty() => {
-                    is_as_asked(&state)?;
+                    is_as_asked(&state, &self.config)?;
                     state.time_passes()[0]
                 }
                 None => {
-                    is_as_asked(&state)?;
+                    is_as_asked(&state, &self.config)?;
                     self.has_contracted(&state)?;
                     break;
                 }
@@ -130,7 +130,7 @@ fn may_time_out(state: &State) -> Result<(), String> {
 }
 
 /// The fixed point is what was asked for.
-fn is_as_asked(state: &State) -> Result<(), String> {
+fn is_as_asked(state: &State, config: &Config) -> Result<(), String> {
     let app = state.truth.app;
     let status = state.status;
     let kept = |revision: usize| {
@@ -158,7 +158,10 @@ fn is_as_asked(state: &State) -> Result<(), String> {
             if stable != app.desired {
                 return Err("the stable revision is not the one asked for".to_owned());
             }
-            if serves(stable) || state.broken[stable] {
+            if serves(stable) {
+                return state.is_routed(config, false);
+            }
+            if state.broken[stable] {
                 return Ok(());
             }
             Err("11 or 6: the stable revision does not serve alone and in full".to_owned())
@@ -167,14 +170,17 @@ fn is_as_asked(state: &State) -> Result<(), String> {
             _ if candidate.revision != app.desired => Err("9: the newest spec is not tried".to_owned()),
             (Some(Ended { held: true, .. }), Some(_))
             | (Some(Ended { outcome: Outcome::Aborted, .. }), None) => Ok(()),
-            (Some(Ended { returned: true, .. }), Some(stable)) if serves(stable) || state.broken[stable] => {
-                Ok(())
+            (Some(Ended { returned: true, .. }), Some(stable)) if serves(stable) => {
+                state.is_routed(config, false)
             }
+            (Some(Ended { returned: true, .. }), Some(stable)) if state.broken[stable] => Ok(()),
             (Some(Ended { returned: false, .. }), Some(stable)) if state.broken[stable] => Ok(()),
             (Some(_), Some(_)) => Err("6: not all traffic is on the stable revision".to_owned()),
             (Some(_), None) => Err("failed for good without a stable revision".to_owned()),
             (None, _) if app.replicas == 0 || status.paused => Ok(()),
-            (None, _) if candidate.begun && waits_for_a_person(state) => serves_meanwhile(state),
+            (None, _) if candidate.begun && waits_for_a_person(state) => {
+                serves_meanwhile(state).and_then(|()| state.is_routed(config, true))
+            }
             (None, None) if state.broken[candidate.revision] => Ok(()),
             (None, _) => Err("11: the candidate is stuck".to_owned()),
         },
@@ -237,6 +243,8 @@ const SMALL: Config = Config {
     on_failure_pause: false,
     verbs: &[],
     commands: 0,
+    gateway: false,
+    gateway_edits: false,
     other_strategy: None,
     losses: 0,
     replicas: 2,
@@ -371,6 +379,53 @@ fn canary_with_a_broken_revision() {
     .unwrap();
     let config = Config { breaks: 1, pod_failures: 0, verbs: &[Verb::PromoteFull], ..CANARY };
     walk("canary, broken stable", config, true).unwrap();
+}
+
+const GATEWAY: Config = Config { gateway: true, ..CANARY };
+
+#[test]
+fn gateway_canary() {
+    walk("gateway canary", GATEWAY, true).unwrap();
+    let config = Config { steps: Steps::UpAndDown, verbs: &[Verb::Abort], ..GATEWAY };
+    walk("gateway canary, up and down", config, true).unwrap();
+}
+
+#[test]
+fn gateway_canary_superseded() {
+    let config = Config { revisions: 3, edits: 2, kills: 0, commands: 0, pod_failures: 0, ..GATEWAY };
+    walk("gateway canary, a third revision", Config { steps: Steps::UpAndDown, ..config }, true).unwrap();
+}
+
+#[test]
+fn gateway_canary_with_bake() {
+    let config = Config {
+        bake: true,
+        kills: 0,
+        pod_failures: 0,
+        steps: Steps::None,
+        verbs: &[Verb::Abort, Verb::Rollback],
+        ..GATEWAY
+    };
+    walk("gateway canary, bake", config, true).unwrap();
+}
+
+#[test]
+fn gateway_canary_with_a_broken_revision() {
+    let config = Config { never_ready: Some(1), deadlines: 1, pod_failures: 0, ..GATEWAY };
+    walk("gateway canary, never ready", config, true).unwrap();
+    let config = Config { breaks: 1, pod_failures: 0, verbs: &[Verb::PromoteFull], ..GATEWAY };
+    walk("gateway canary, broken stable", config, true).unwrap();
+}
+
+#[test]
+fn gateway_canary_that_changes_in_mid_flight() {
+    let config = Config { kills: 0, pod_failures: 0, edits: 3, revisions: 3, ..GATEWAY };
+    for other in [StrategyKind::Rolling, StrategyKind::BlueGreen] {
+        let config = Config { other_strategy: Some(other), edits: 2, ..config };
+        walk(&format!("gateway canary, then {other:?}"), config, true).unwrap();
+    }
+    let config = Config { gateway_edits: true, commands: 0, revisions: 2, steps: Steps::UpAndDown, ..config };
+    walk("gateway canary, the route goes and comes", config, true).unwrap();
 }
 
 #[test]
@@ -656,6 +711,16 @@ fn a_broken_invariant_11_is_caught() {
 fn a_skipped_pause_is_caught() {
     let config = Config { steps: Steps::Person, verbs: &[Verb::Promote], commands: 1, ..BLUE_GREEN };
     caught(config, Mutant::SkipsPauses, "gate: promoted without");
+}
+
+#[test]
+fn an_ignored_lag_is_caught() {
+    caught(Config { verbs: &[Verb::Abort], ..GATEWAY }, Mutant::IgnoresLag, "went from under a weight");
+}
+
+#[test]
+fn a_blind_weight_is_caught() {
+    caught(GATEWAY, Mutant::WeighsBlindly, "3: a weight on a revision");
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! - Only Recreate waits for pods on their way out, and for all of them; there is one or there is none.
 
 mod mutants;
+mod route;
 mod status;
 
 use std::cell::RefCell;
@@ -31,6 +32,7 @@ use crate::plan::{
 };
 
 use mutants::ask;
+use route::{Route, Weighed, preview_at};
 
 thread_local! {
     static SEEN: RefCell<HashMap<Sight, Rc<Planned>>> = RefCell::default();
@@ -46,6 +48,7 @@ struct Sight {
     stored: [Stored; REVISIONS],
     service: Points,
     preview: Preview,
+    route: Option<(Option<u8>, bool)>,
     status: Status,
     mutant: Mutant,
     needs: (bool, bool, bool, bool, bool),
@@ -84,6 +87,10 @@ pub struct Config {
     /// Commands of these kinds may be given, each at any moment.
     pub verbs: &'static [Verb],
     pub commands: u8,
+    /// Canaries go by the weights of an HTTPRoute.
+    pub gateway: bool,
+    /// An edit may take the HTTPRoute away, and ask for it again.
+    pub gateway_edits: bool,
     /// What an edit may change the strategy to.
     pub other_strategy: Option<StrategyKind>,
     /// The status may be lost.
@@ -138,6 +145,10 @@ pub enum Mutant {
     SkipsPauses,
     /// A weight: takes every step for the last.
     IgnoresWeights,
+    /// A route: takes a weight for in force as soon as the gateway has answered.
+    IgnoresLag,
+    /// A route: takes pods for available that are only asked for.
+    WeighsBlindly,
 }
 
 /// What stands before all requests.
@@ -244,6 +255,7 @@ pub struct App {
     pub desired: usize,
     pub replicas: u8,
     pub strategy: StrategyKind,
+    pub gateway: bool,
     pub command: Option<Given>,
 }
 
@@ -297,6 +309,7 @@ pub struct Tried {
     pub revision: usize,
     pub attempt: u8,
     pub strategy: StrategyKind,
+    pub gateway: bool,
     pub steps: Steps,
     pub step: u8,
     /// The step under way has begun.
@@ -321,6 +334,7 @@ pub struct Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct After {
     pub strategy: StrategyKind,
+    pub gateway: bool,
     /// What was kept is fresh.
     pub drained: bool,
     /// It has lasted long enough.
@@ -338,6 +352,7 @@ pub struct Status {
     pub migration: Option<(u8, MigrationState)>,
     pub follow_up: Option<Follows>,
     pub bake: Option<After>,
+    pub route: Option<Weighed>,
     pub kept: Option<After>,
     pub paused: bool,
     pub answered: Option<Given>,
@@ -409,6 +424,7 @@ pub struct State {
     pub stored: [Stored; REVISIONS],
     pub service: Points,
     pub preview: Preview,
+    pub route: Option<Route>,
     pub secret: bool,
     pub status: Status,
     /// A person has once let a rollout go on.
@@ -439,6 +455,9 @@ pub enum Action {
     EditRevision(usize),
     EditReplicas(u8),
     EditStrategy(StrategyKind),
+    EditGateway,
+    GatewayAnswers,
+    LagPasses,
     Command(Verb),
     DeadlinePasses,
     BakeEnds,
@@ -449,7 +468,13 @@ pub enum Action {
 
 impl State {
     pub fn start(config: &Config) -> Self {
-        let app = App { desired: 0, replicas: config.replicas, strategy: config.strategy, command: None };
+        let app = App {
+            desired: 0,
+            replicas: config.replicas,
+            strategy: config.strategy,
+            gateway: config.gateway,
+            command: None,
+        };
         let lagging = Lagging { app, ..Lagging::default() };
         Self {
             truth: lagging,
@@ -457,6 +482,7 @@ impl State {
             stored: [Stored::default(); REVISIONS],
             service: Points::Nowhere,
             preview: Preview::Absent,
+            route: None,
             secret: false,
             status: Status::default(),
             approved: false,
@@ -494,11 +520,18 @@ impl State {
             Deployment { exists: true, asked: size, observed: true, pods: size, ready: size, going: false };
         state.truth.endpoints[0] = size;
         state.service = Points::Only(0);
-        if config.strategy == StrategyKind::BlueGreen {
+        if config.strategy == StrategyKind::BlueGreen
+            || (config.gateway && config.strategy == StrategyKind::Canary)
+        {
             state.preview = Preview::Nowhere;
         }
+        let weighed = Weighed { weight: 0, current: true, over: true };
         state.status =
             Status { stable: Some(0), attempt: 1, promotion: 1, secrets_for: Some(0), ..Status::default() };
+        if config.gateway {
+            state.route = Some(Route::AT_REST);
+            state.status.route = Some(weighed);
+        }
         state.seen = state.truth;
         state
     }
@@ -513,10 +546,11 @@ impl State {
             at.deployments.iter().map(one).collect::<Vec<_>>().join(" ")
         };
         format!(
-            "app {:?} seen {:?} preview {:?} status {:?}\n  pods {} seen {}\n  endpoints {:?} seen {:?} {:?}\n  jobs {:?} seen {:?}\n  stable {:?} {:?} {:?} {:?}",
+            "app {:?} seen {:?} preview {:?} route {:?} status {:?}\n  pods {} seen {}\n  endpoints {:?} seen {:?} {:?}\n  jobs {:?} seen {:?}\n  stable {:?} {:?} {:?} {:?}",
             self.truth.app,
             self.seen.app,
             self.preview,
+            self.route,
             self.status,
             pods(&self.truth),
             pods(&self.seen),
@@ -603,6 +637,9 @@ impl State {
             let kinds = [config.strategy, other].into_iter().filter(|kind| *kind != self.truth.app.strategy);
             actions.extend(kinds.map(Action::EditStrategy));
         }
+        if self.left.edits > 0 && config.gateway_edits {
+            actions.push(Action::EditGateway);
+        }
         if self.left.commands > 0 {
             let sensible = config.verbs.iter().filter(|verb| self.may_be_given(**verb));
             actions.extend(sensible.map(|verb| Action::Command(*verb)));
@@ -655,6 +692,12 @@ impl State {
         }
         if self.truth.endpoints != self.selected() {
             actions.push(Action::EndpointSliceController);
+        }
+        if self.route.is_some_and(|route| !route.answered) {
+            actions.push(Action::GatewayAnswers);
+        }
+        if self.lag_runs() {
+            actions.push(Action::LagPasses);
         }
         match self.truth.jobs.job {
             Some(job) if job.terminating => actions.push(Action::JobGone),
@@ -766,6 +809,12 @@ impl State {
                 next.left.edits -= 1;
                 next.change(Kind::App, |truth| truth.app.strategy = kind);
             }
+            Action::EditGateway => {
+                next.left.edits -= 1;
+                next.change(Kind::App, |truth| truth.app.gateway = !truth.app.gateway);
+            }
+            Action::GatewayAnswers => next.gateway_answers(),
+            Action::LagPasses => next.lag_passes(),
             Action::Command(verb) => {
                 next.left.commands -= 1;
                 next.approved |= matches!(verb, Verb::Promote | Verb::PromoteFull);
@@ -855,6 +904,7 @@ impl State {
             stored: self.stored,
             service: self.service,
             preview: self.preview,
+            route: self.route.map(|route| (route.share, route.answered)),
             status: self.status,
             mutant: config.mutant,
             needs: (config.migrations, config.stop_first, config.bake, config.batches, config.phases),
@@ -914,6 +964,8 @@ impl State {
             history_limit: 5,
             stop_before_migration: config.stop_first,
             budget: None,
+            gateway: app.gateway,
+            endpoint_lag: Duration::from_secs(10),
             desired: NAMES[app.desired].to_owned(),
             command: app.command.map(Given::text),
             proofs: crate::plan::analysis::Proofs::default(),
@@ -960,6 +1012,8 @@ impl State {
             let ready = u32::from(self.seen.deployments[revision].ready);
             world.published.insert(NAMES[revision].to_owned(), ready);
         }
+        world.gateway_api = true;
+        world.route = self.route.map(Route::observation);
         world.jobs = self.seen.jobs.job.iter().map(Job::observation).collect();
         if self.seen.jobs.pods > 0 {
             world.migration_pods.push(MigrationPod { name: "pod".to_owned(), node: None });
@@ -1044,6 +1098,9 @@ impl State {
                     && self.seen.deployments[stable].ready >= wanted
                     && self.seen.endpoints[stable] >= wanted
             });
+            if fit && !reverted && self.weighs() {
+                self.violation = Some("order: promoted while a gateway leads around the Service");
+            }
             if known && !fit && !reverted {
                 self.violation = Some("9: the stable revision changed without a promotion");
             }
@@ -1081,6 +1138,7 @@ impl State {
                 }
                 let asked = u8::try_from(*replicas).unwrap_or(u8::MAX);
                 self.lower(config, planned_from, revision, asked);
+                self.lower_behind(planned_from, revision, asked);
                 self.weigh(config, revision, asked);
                 self.truth.deployments[revision].asked = asked;
                 self.truth.deployments[revision].observed = false;
@@ -1128,9 +1186,12 @@ impl State {
                 self.deliver(Kind::Jobs);
             }
             Write::CreatePreview { revision } | Write::ApplyPreview { revision, .. } => {
-                self.preview = revision.as_ref().map_or(Preview::Nowhere, |name| Preview::At(index(name)));
+                self.preview_moves(preview_at(revision.as_ref()));
             }
-            Write::DeletePreview { .. } => self.preview = Preview::Absent,
+            Write::DeletePreview { .. } => self.preview_moves(Preview::Absent),
+            Write::CreateRoute => self.create_route(),
+            Write::ApplyRoute { share, .. } => self.weigh_route(*share, planned_from),
+            Write::DeleteRoute { .. } => self.delete_route(),
             Write::CreateSmokeJob { .. } => self.violation = Some("a smoke test that nobody asked for"),
             Write::CreateWorker { .. } | Write::ApplyWorker { .. } | Write::DeleteWorker { .. } => {
                 self.violation = Some("a worker that nobody asked for");
@@ -1186,7 +1247,7 @@ impl State {
         }
         if let Some(tried) = self.status.candidate
             && tried.verdict.is_none()
-            && tried.strategy == StrategyKind::BlueGreen
+            && (tried.strategy == StrategyKind::BlueGreen || tried.gateway)
             && usize::from(tried.step) < tried.steps.list().len()
             && self.service != was
             && (self.service == Points::Wide || self.service == Points::Only(tried.revision))

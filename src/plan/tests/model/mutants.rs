@@ -35,6 +35,16 @@ pub(super) fn ask(mutant: Mutant, goal: &Goal, status: &PhoenixAppStatus, world:
                 (revision.migrated, revision.contracted) = (false, false);
             }
         }
+        Mutant::IgnoresLag => {
+            if let Some(route) = status.route.as_mut() {
+                route.since.0 = Timestamp::from_second(-1_000_000).expect("an instant");
+            }
+        }
+        Mutant::WeighsBlindly => {
+            for (name, published) in &mut world.published {
+                *published = world.deployments.get(name).map_or(0, |deployment| deployment.replicas);
+            }
+        }
         Mutant::ForgetsAbort => {
             if let Some(candidate) = status.candidate.as_mut() {
                 candidate.verdict = None;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{After, DEADLINE_SECONDS, Ended, Follows, Given, NAMES, Status, Steps, Tried, index};
+use super::{After, DEADLINE_SECONDS, Ended, Follows, Given, NAMES, Status, Steps, Tried, Weighed, index};
 use crate::api::{
     Bake, Candidate, CommandAnswer, FollowUp, Kept, LastCommand, MigrationStatus, PhoenixAppStatus, Progress,
-    Verdict,
+    RouteStatus, Verdict,
 };
 
 /// Long before the model's only instant.
@@ -29,7 +29,16 @@ impl Status {
             promotion: i64::from(self.promotion),
             attempt: i64::from(self.attempt),
             secrets_for: self.secrets_for.map(name),
-            bake: self.bake.map(|after| Bake { since: since(after.over), strategy: after.strategy }),
+            bake: self.bake.map(|after| Bake {
+                since: since(after.over),
+                strategy: after.strategy,
+                gateway: after.gateway,
+            }),
+            route: self.route.map(|known| RouteStatus {
+                generation: if known.current { 2 } else { 1 },
+                weight: i32::from(known.weight),
+                since: since(known.over),
+            }),
             kept: self.kept.map(|after| Kept { since: since(after.over), drained: after.drained }),
             paused: self.paused,
             restarts: BTreeMap::new(),
@@ -84,11 +93,18 @@ impl Status {
             }),
             bake: status.bake.as_ref().map(|bake| After {
                 strategy: bake.strategy,
+                gateway: bake.gateway,
                 drained: false,
                 over: over(&bake.since),
             }),
+            route: status.route.as_ref().map(|known| Weighed {
+                weight: small(known.weight.into()),
+                current: known.generation == 2,
+                over: over(&known.since),
+            }),
             kept: status.kept.as_ref().map(|kept| After {
                 strategy: crate::api::StrategyKind::BlueGreen,
+                gateway: false,
                 drained: kept.drained,
                 over: over(&kept.since),
             }),
@@ -107,9 +123,11 @@ impl Tried {
             attempt: i64::from(self.attempt),
             asked: String::new(),
             strategy: self.strategy,
+            gateway: self.gateway,
             steps: self.steps.list(),
             step: i32::from(self.step),
             step_since: self.begun.then(|| since(false)),
+            // that it had a weight shows in how its pods go
             weight: None,
             started_at: since(false),
             verdict: self.verdict.map(|ended| Verdict {
@@ -134,6 +152,7 @@ impl Tried {
             revision: index(&candidate.revision),
             attempt: small(candidate.attempt),
             strategy: candidate.strategy,
+            gateway: candidate.gateway,
             steps: Steps::of(&candidate.steps),
             step: small(candidate.step.into()),
             begun: candidate.step_since.is_some(),
