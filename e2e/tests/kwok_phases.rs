@@ -227,7 +227,7 @@ async fn a_budget_bounds_a_rollout(space: Arc<Space>) -> Result<()> {
     println!("{}", blocked.message);
     // Raised by one pod: the surge of three becomes one of one.
     space.roll_out("shop", &sized("v2", 40)).await?;
-    let most = space.record().look(|seen| most_pods(seen));
+    let most = space.record().look(most_pods);
     ensure!(most == 4, "{most} pods and Jobs at once");
     Ok(())
 }
