@@ -65,7 +65,7 @@ fn followed(kind: FollowUpKind, state: FollowUpState) -> impl Fn(&PhoenixAppStat
 async fn what_comes_before(space: Arc<Space>) -> Result<()> {
     let _operator = space.operator().await?;
     let before = json!([
-        {"name": "backup", "image": "registry.local/pg:17", "command": ["pg_dump"], "args": ["-Fc"],
+        {"name": "backup", "image": "registry.local/pg:17", "command": ["pg_dump"], "args": ["-Fc", "a <b> && c"],
             "env": [{"name": "BUCKET", "value": "dumps"}]},
         {"name": "extension", "command": ["psql"]},
     ]);
@@ -83,7 +83,7 @@ async fn what_comes_before(space: Arc<Space>) -> Result<()> {
     });
     let container = container.context("no Job was seen")?;
     ensure!(
-        container["image"] == "registry.local/pg:17" && container["args"] == json!(["-Fc"]),
+        container["image"] == "registry.local/pg:17" && container["args"] == json!(["-Fc", "a <b> && c"]),
         "{container:#}"
     );
     println!("backup, extension and migration ran in this order: {made:?}");
