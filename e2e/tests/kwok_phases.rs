@@ -65,7 +65,7 @@ fn followed(kind: FollowUpKind, state: FollowUpState) -> impl Fn(&PhoenixAppStat
 async fn what_comes_before(space: Arc<Space>) -> Result<()> {
     let _operator = space.operator().await?;
     let before = json!([
-        {"name": "backup", "image": "registry.local/pg:17", "command": ["pg_dump"], "args": ["-Fc"],
+        {"name": "backup", "image": "registry.local/pg:17", "command": ["pg_dump"], "args": ["-Fc", "a <b> && c"],
             "env": [{"name": "BUCKET", "value": "dumps"}]},
         {"name": "extension", "command": ["psql"]},
     ]);
@@ -83,7 +83,7 @@ async fn what_comes_before(space: Arc<Space>) -> Result<()> {
     });
     let container = container.context("no Job was seen")?;
     ensure!(
-        container["image"] == "registry.local/pg:17" && container["args"] == json!(["-Fc"]),
+        container["image"] == "registry.local/pg:17" && container["args"] == json!(["-Fc", "a <b> && c"]),
         "{container:#}"
     );
     println!("backup, extension and migration ran in this order: {made:?}");
@@ -227,7 +227,7 @@ async fn a_budget_bounds_a_rollout(space: Arc<Space>) -> Result<()> {
     println!("{}", blocked.message);
     // Raised by one pod: the surge of three becomes one of one.
     space.roll_out("shop", &sized("v2", 40)).await?;
-    let most = space.record().look(|seen| most_pods(seen));
+    let most = space.record().look(most_pods);
     ensure!(most == 4, "{most} pods and Jobs at once");
     Ok(())
 }

@@ -225,6 +225,11 @@ mod tests {
     }
 
     #[test]
+    fn migrations() {
+        insta::assert_snapshot!(rendered("migrations"));
+    }
+
+    #[test]
     fn every_example_is_tested() {
         let mut found: Vec<_> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"))
             .unwrap()

@@ -181,7 +181,7 @@ impl Reconciler {
         }
         let written = (*snapshot.app).clone();
         let mut pass = Pass { key, snapshot, app, stored: &stored, goal, world, written, status, applied };
-        let result = self.rounds(&mut pass, remembered.fault.is_some()).await;
+        let result = Box::pin(self.rounds(&mut pass, remembered.fault.is_some())).await;
         remembered.take_drifts(std::mem::take(&mut pass.applied.drifts));
         for event in std::mem::take(&mut pass.applied.events) {
             self.recorder.publish(&reference(&snapshot.app), &event).await;

@@ -152,6 +152,7 @@ pub struct SecretPosted {
 
 /// A stored revision (an `apps/v1 ControllerRevision` of ours).
 #[derive(Clone, Debug, Default, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none depends on another")]
 pub struct RevisionObs {
     /// Its `resourceVersion`.
     pub version: String,

@@ -66,6 +66,7 @@ async fn real_nodes() {
     };
     note("rollout", step(&lab, "rollout", rollout::replaces_every_pod_under_load).await);
     note("migrations", step(&lab, "migrations", migrations::gate_the_pods).await);
+    note("phases", step(&lab, "phases", migrations::run_in_phases).await);
     note("together", step(&lab, "together", migrations::wait_for_their_database).await);
     note("crash", step(&lab, "crash", crash::returns_and_loses_nothing).await);
     note("faults", step(&lab, "faults", faults::are_named_and_heal).await);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use e2e::harness::Space;
 use e2e::postgres::Postgres;
-use phoenix_operator::api::{Phase, PhoenixAppStatus};
+use phoenix_operator::api::{FollowUpKind, FollowUpState, Phase, PhoenixAppStatus};
 use serde_json::json;
 
 use crate::shop::{self, PATIENCE, REPLICAS, SHOP};
@@ -61,6 +61,86 @@ pub async fn gate_the_pods(space: Arc<Space>) {
     });
     let db = shop::ask(&space, &v2, "/db").await;
     println!("the fixed release went through; its database: {}", db[0]);
+}
+
+/// SQL in the app's own image and environment, as a release does such things with `eval`.
+fn sql(statement: &str) -> serde_json::Value {
+    let code = format!(
+        "Application.load(:roost); {{:ok, _}} = Application.ensure_all_started(:p1_pgsql); \
+         {{:ok, _}} = Application.ensure_all_started(:crypto); \
+         conn = Roost.Repo.Connection.open!(Application.fetch_env!(:roost, :database_url), \"phase\"); \
+         for sql <- String.split({statement:?}, \";\"), do: Roost.Repo.Connection.query!(conn, sql); \
+         Roost.Repo.Connection.close(conn)"
+    );
+    json!({"command": ["/app/bin/roost", "eval", code]})
+}
+
+/// A copy before, a column dropped when no old pod is left, and the way back.
+pub async fn run_in_phases(space: Arc<Space>) {
+    let _operator = space.operator().await.unwrap();
+    let v1 = shop::first(&space).await;
+    let database = space.database_name();
+    let ask = async |sql: &str| space.lab().postgres().unwrap().query(&database, sql).await.unwrap();
+    let columns = "SELECT string_agg(column_name, ',' ORDER BY column_name) FROM information_schema.columns \
+                   WHERE table_name = 'birds'";
+    ask("ALTER TABLE birds ADD COLUMN nickname text").await;
+    ask("INSERT INTO birds (name, nickname) VALUES ('Merle', 'blackbird')").await;
+
+    let mut phased = shop::spec("v2");
+    let copy = sql("DROP TABLE IF EXISTS backup;CREATE TABLE backup AS TABLE birds");
+    phased["migrations"] = json!({
+        "retries": 0,
+        "before": [{"name": "backup", "command": copy["command"]}],
+        "contract": sql("ALTER TABLE birds DROP COLUMN IF EXISTS nickname"),
+        "rollback": sql(
+            "ALTER TABLE birds DROP COLUMN wingspan_cm;DELETE FROM schema_migrations WHERE version = 20260102000001"
+        ),
+    });
+    let generation = space.apply(SHOP, &phased).await.unwrap();
+    let v2 = shop::healthy(&space, generation).await;
+    let done = |kind: FollowUpKind| {
+        move |status: &PhoenixAppStatus| {
+            let state = status.follow_up.as_ref().map(|known| (known.kind, known.state));
+            state == Some((kind, FollowUpState::Succeeded))
+        }
+    };
+    let contract = done(FollowUpKind::Contract);
+    let status = space.wait_for(SHOP, generation, "the contract", PATIENCE, contract).await.unwrap();
+    assert_eq!(ask("SELECT name || '/' || nickname FROM backup").await, "Merle/blackbird");
+    assert_eq!(ask(columns).await, "id,name,wingspan_cm");
+    assert_eq!(status.rollback_safe, Some(false));
+    let contracted = space.record().look(|seen| {
+        let made = seen.history("Job").find(|event| event.name.starts_with("shop-contract-")).unwrap();
+        // A pod whose containers have ended uses no column, though its object may be there for a moment.
+        let ended = |event: &&e2e::harness::Event| {
+            event
+                .object
+                .pointer("/status/phase")
+                .is_some_and(|phase| phase == "Succeeded" || phase == "Failed")
+        };
+        let mut later = seen.history("Pod").filter(|event| event.revision > made.revision && !ended(event));
+        let left = later.find(|event| event.name.starts_with(&format!("shop-{v1}-")));
+        assert!(left.is_none(), "{left:?}");
+        made.revision
+    });
+    println!("copied, migrated, and contracted at {contracted}, after the last pod of v1");
+
+    let command = format!("rollback {v2}/{} {v1} force with-migrations", status.attempt);
+    space.command(SHOP, &command).await.unwrap();
+    let back = done(FollowUpKind::Rollback);
+    let status = space.wait_for(SHOP, generation, "the way back", PATIENCE, back).await.unwrap();
+    assert_eq!(status.stable.as_deref(), Some(v1.as_str()));
+    assert_eq!(ask(columns).await, "id,name");
+    assert_eq!(status.ready_replicas, i32::try_from(REPLICAS).unwrap(), "{}", status.message);
+    println!("back: {}", status.message);
+
+    let target = status.candidate.unwrap();
+    space.command(SHOP, &format!("retry {}/{}", target.revision, target.attempt)).await.unwrap();
+    let again = |status: &PhoenixAppStatus| {
+        status.stable.as_deref() == Some(v2.as_str()) && status.rollback_safe == Some(false)
+    };
+    space.wait_for(SHOP, generation, "v2 again, contracted", PATIENCE, again).await.unwrap();
+    assert_eq!(ask(columns).await, "id,name,wingspan_cm", "a return migrates again");
 }
 
 /// App and database start together, the database later: nobody has to help.

@@ -344,7 +344,7 @@ fn jobs_around_a_migration_are_as_its_own() {
         if stage == Stage::Before(0) {
             assert_eq!((own.image.as_deref(), &own.image_pull_policy), (Some("postgres:17"), &None));
             assert_eq!(own.args.as_deref(), Some(["pg_dump".to_owned()].as_slice()));
-            let value = |name: &str| own.env.iter().flatten().filter(|entry| entry.name == name).next_back();
+            let value = |name: &str| own.env.iter().flatten().rfind(|entry| entry.name == name);
             assert_eq!(value("B").unwrap().value.as_deref(), Some("2"));
             assert!(value("DATABASE_URL").unwrap().value_from.is_some());
         } else {

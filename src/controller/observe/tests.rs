@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::{LogTail, testing::raw},
+    api::{LogTail, Stage, testing::raw},
     build::{Settings, active_service, controller_revision, deployment, render},
     plan::{JobFailure, JobState, Upkeep},
 };
@@ -224,6 +224,41 @@ fn job(conditions: &Value) -> Arc<k8s_openapi::api::batch::v1::Job> {
             "labels": {labels::REVISION: REV, labels::MIGRATION: "shop"}, "annotations": {labels::ATTEMPT: "2"}},
         "status": {"conditions": conditions},
     }))
+}
+
+#[test]
+fn phases_are_read_from_what_they_left() {
+    let mut shop = shop();
+    let app = raw(
+        "{image: shop:1, replicas: 2, database: {urlFrom: {secretKeyRef: {name: db, key: uri}}}, migrations: \
+         {before: [{name: backup, command: [a]}, {name: extension, command: [b]}], contract: {command: [c]}, \
+         rollback: {command: [d]}}}",
+    );
+    let valid = ValidatedApp::try_from(&app).unwrap();
+    let revision = render(&valid, &REV.parse().unwrap(), &Settings::default());
+    let mut stored = controller_revision(&valid, &revision, 4);
+    shop.app = Arc::new(app);
+    shop.revisions = vec![Arc::new(stored.clone())];
+    let seen = see(&shop).world.revisions[REV].clone();
+    assert_eq!((seen.number, seen.before), (4, vec!["backup".to_owned(), "extension".to_owned()]));
+    assert_eq!((seen.before_done, seen.contracted, seen.migrated), ((0, 0), false, false));
+    assert!(seen.has_contract && seen.has_rollback && seen.contract_key.is_some());
+
+    stored.metadata.annotations.get_or_insert_default().extend([
+        (labels::BEFORE.to_owned(), "3/1".to_owned()),
+        (labels::CONTRACTED.to_owned(), "2026-01-01T00:00:00Z".to_owned()),
+    ]);
+    shop.revisions = vec![Arc::new(stored)];
+    for stage in [Stage::Before(1), Stage::Migrate, Stage::Contract, Stage::Rollback] {
+        let job = build::migration_job(&valid, &revision, stage, 3).unwrap();
+        let mut job = serde_json::to_value(job).unwrap();
+        job["metadata"]["uid"] = json!("j");
+        shop.jobs = vec![object(job)];
+        let world = see(&shop).world;
+        assert_eq!((world.jobs[0].stage, world.jobs[0].attempt), (stage, 3));
+        let seen = &world.revisions[REV];
+        assert_eq!((seen.before_done, seen.contracted), ((3, 1), true));
+    }
 }
 
 #[test]

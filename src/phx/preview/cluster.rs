@@ -14,6 +14,7 @@ use crate::plan::{
 
 /// What is known of a revision before it is stored.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none depends on another")]
 pub struct NewRevision {
     /// A Job has to migrate before its pods.
     pub needs_migration: bool,
@@ -109,9 +110,9 @@ impl Simulated {
                 let number =
                     world.revisions.values().map(|stored| stored.number).max().unwrap_or_default() + 1;
                 let stored = RevisionObs {
-                    number,
                     needs_migration,
                     migration_key,
+                    number,
                     before,
                     has_contract,
                     contract_key,

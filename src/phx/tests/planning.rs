@@ -83,6 +83,20 @@ fn migrating(image: &str) -> Value {
     json!({"image": image, "replicas": 3, "database": {"urlFrom": {"secretKeyRef": {"name": "db", "key": "uri"}}}})
 }
 
+fn phased(image: &str) -> Value {
+    let mut spec = migrating(image);
+    spec["migrations"] =
+        json!({"before": [{"name": "backup", "command": ["dump"]}], "contract": {"command": ["c"]}});
+    spec
+}
+
+fn crowded(image: &str) -> Value {
+    let mut spec = migrating(image);
+    spec["database"]["maxConnections"] = json!(50);
+    spec["strategy"] = json!({"type": "BlueGreen"});
+    spec
+}
+
 /// Another image by a strategy of steps.
 fn staged(strategy: &str) -> Value {
     json!({"image": "shop:2", "replicas": if strategy == "Canary" { 4 } else { 2 }, "strategy": {"type": strategy,
@@ -100,6 +114,8 @@ fn edits_in_words() {
     let edits = [
         ("a new app that migrates", first(&migrating("shop:1"))),
         ("another image", edit(&migrating("shop:1"), &migrating("shop:2"))),
+        ("phases around a migration", edit(&migrating("shop:1"), &phased("shop:2"))),
+        ("a database too small for a second colour", edit(&migrating("shop:1"), &crowded("shop:2"))),
         ("more pods", edit(&plain("shop:1", 2), &plain("shop:1", 5))),
         ("many pods, another image", edit(&plain("shop:1", 40), &plain("shop:2", 40))),
         ("a canary", edit(&plain("shop:1", 4), &staged("Canary"))),

@@ -31,6 +31,9 @@ struct Pods {
     going: u32,
 }
 
+/// Something that others do.
+type Happening = Box<dyn FnOnce(&mut Cluster)>;
+
 /// A cluster behind a scene.
 struct Cluster {
     scene: Scene,
@@ -121,9 +124,9 @@ impl Cluster {
 
     /// Something happens that is none of the operator's doing. False: nothing is left.
     fn happen(&mut self) -> bool {
-        let mut events: Vec<Box<dyn FnOnce(&mut Self)>> = Vec::new();
+        let mut events: Vec<Happening> = Vec::new();
         for (name, pods) in self.pods.clone() {
-            let change = |name: &str, change: fn(&mut Pods)| -> Box<dyn FnOnce(&mut Self)> {
+            let change = |name: &str, change: fn(&mut Pods)| -> Happening {
                 let name = name.to_owned();
                 Box::new(move |cluster| change(cluster.pods.get_mut(&name).unwrap()))
             };

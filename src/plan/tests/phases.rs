@@ -21,9 +21,9 @@ fn deletes_a_job(plan: &Plan) -> bool {
     plan.writes.iter().any(|write| matches!(write, Write::DeleteJob { .. }))
 }
 
-fn stage_job(scene: &mut Scene, revision: &str, stage: Stage, state: JobState) {
+fn stage_job(scene: &mut Scene, revision: &str, which: Stage, state: JobState) {
     scene.job(revision, state);
-    scene.world.jobs[0].stage = stage;
+    scene.world.jobs[0].stage = which;
 }
 
 fn follow_up(scene: &Scene) -> Option<(FollowUpKind, FollowUpState)> {
