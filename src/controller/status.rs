@@ -125,6 +125,7 @@ pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
             ready_replicas: _,
             selector: _,
             effective: _,
+            cluster: _,
             workers: _,
             conditions: _,
         } = status.clone();

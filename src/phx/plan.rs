@@ -200,6 +200,7 @@ pub fn outlook(
     let new = NewRevision {
         needs_migration: revision.job_template.is_some(),
         migration_key: revision.migration_key.clone(),
+        cluster: observe::cluster(&snapshot.app, &revision),
         workers: observe::frozen(&revision),
         upkeep: missing(&with_it).difference(&missing(stored)).cloned().collect(),
         wants_budget: build::pod_disruption_budget(app, &selector).is_some(),

@@ -7,6 +7,7 @@
 mod aftermath;
 pub mod analysis;
 mod clock;
+mod cluster;
 mod command;
 mod decide;
 mod events;
@@ -36,7 +37,8 @@ pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
 pub use world::{
     DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
-    RevisionObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerGoal, WorkerObs, World,
+    RevisionObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, Verify, WorkerGoal, WorkerObs,
+    World,
 };
 
 /// What to do now.

@@ -19,6 +19,8 @@ pub struct NewRevision {
     pub needs_migration: bool,
     /// Revisions with the same key share one migration.
     pub migration_key: Option<String>,
+    /// The Erlang cluster that its nodes are in.
+    pub cluster: Option<String>,
     /// Its workers.
     pub workers: BTreeMap<String, WorkerGoal>,
     /// What is missing beside it once it is stored.
@@ -78,9 +80,15 @@ impl Simulated {
                 world.upkeep.remove(upkeep);
             }
             Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
-                let NewRevision { needs_migration, migration_key, workers, upkeep, .. } = self.new.clone();
-                let stored =
-                    RevisionObs { needs_migration, migration_key, workers, ..RevisionObs::default() };
+                let NewRevision { needs_migration, migration_key, cluster, workers, upkeep, .. } =
+                    self.new.clone();
+                let stored = RevisionObs {
+                    needs_migration,
+                    migration_key,
+                    cluster,
+                    workers,
+                    ..RevisionObs::default()
+                };
                 world.revisions.insert(revision.clone(), stored);
                 world.upkeep.extend(upkeep);
             }
@@ -159,6 +167,7 @@ impl Simulated {
         for Measurement { key, probe } in measure {
             let answer = match probe {
                 Probe::Http { .. } => Answer::Passed,
+                Probe::Peers { .. } => Answer::Peers { least: u32::MAX, pod: String::new() },
                 Probe::Query { .. } => {
                     let check = checks.iter().find(|check| check.name == key.name);
                     Answer::Value(check.map_or_else(|| "0".to_owned(), |check| good(check.limits)))

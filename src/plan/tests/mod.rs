@@ -1,5 +1,6 @@
 //! Tests of the planner: tables, properties, and an exhaustive walk over a simulated API server.
 
+mod cluster;
 mod model;
 mod rules;
 mod scene;
