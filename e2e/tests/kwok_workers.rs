@@ -237,7 +237,7 @@ async fn replicas_and_strategy_are_live(space: Arc<Space>) -> Result<()> {
     let _operator = space.operator().await?;
     let first = rolled_out(&space, &spec("v1")).await?;
     let v1 = first.stable.clone().context("nothing is stable")?;
-    let before: BTreeSet<String> = space.record().look(|seen| uids(seen));
+    let before: BTreeSet<String> = space.record().look(uids);
     let mut more = spec("v1");
     more["workers"][0]["replicas"] = json!(4);
     more["workers"][0]["strategy"] = json!("Recreate");
@@ -245,7 +245,7 @@ async fn replicas_and_strategy_are_live(space: Arc<Space>) -> Result<()> {
     space.wait("four pods", PATIENCE, |seen| (pods(seen, "jobs") == only(&v1, 4)).then_some(())).await?;
     let status = space.wait_phase("shop", generation, Phase::Healthy, PATIENCE).await?;
     ensure!(status.attempt == 1 && status.stable == first.stable, "a new revision: {status:#?}");
-    ensure!(space.record().look(|seen| uids(seen)).is_superset(&before), "pods were replaced");
+    ensure!(space.record().look(uids).is_superset(&before), "pods were replaced");
     Ok(())
 }
 
@@ -310,7 +310,7 @@ async fn a_restart_covers_them(space: Arc<Space>) -> Result<()> {
     let _operator = space.operator().await?;
     let first = rolled_out(&space, &spec("v1")).await?;
     let v1 = first.stable.clone().context("nothing is stable")?;
-    let before = space.record().look(|seen| uids(seen));
+    let before = space.record().look(uids);
     accepted(&space, first.observed_generation, &format!("restart {}/1", target(&first)?)).await?;
     let other = |seen: &Seen| {
         let now = uids(seen);

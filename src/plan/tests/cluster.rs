@@ -40,7 +40,7 @@ fn answers(scene: &mut Scene, plan: &Plan, least: u32) {
     scene.world.measured.insert(measurement.key, Measured { at: scene.now, answer });
 }
 
-fn condition<'a>(scene: &'a Scene) -> (&'a str, &'a str) {
+fn condition(scene: &Scene) -> (&str, &str) {
     let found = scene.status.conditions.iter().find(|one| one.type_ == "ClusterFormed").unwrap();
     (found.status.as_str(), found.message.as_str())
 }
