@@ -66,9 +66,12 @@ fn build() -> Value {
                 }
             }
         }
+        strip_formats(root);
         if let Some(status) = root.pointer_mut("/properties/status").and_then(Value::as_object_mut) {
             // what the operator writes needs no rules, and each costs at every write
             status.get_mut("properties").into_iter().for_each(strip_rules);
+            // nor does it write nulls
+            status.get_mut("properties").into_iter().for_each(strip_nullable);
             // readers of kstatus see InProgress, not Current, until the operator has looked
             status.insert("default".to_owned(), json!({ "observedGeneration": -1 }));
             status.remove("nullable");
@@ -83,7 +86,34 @@ fn build() -> Value {
     crd
 }
 
-/// Removes descriptions, but no property that is named `description`.
+/// Removes the width of integers whose range is stated anyway.
+fn strip_formats(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            let bounded = fields.contains_key("minimum") && fields.contains_key("maximum");
+            if bounded && fields.get("format").is_some_and(Value::is_string) {
+                fields.remove("format");
+            }
+            fields.values_mut().for_each(strip_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_formats),
+        _ => {}
+    }
+}
+
+fn strip_nullable(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.get("nullable") == Some(&Value::Bool(true)) {
+                fields.remove("nullable");
+            }
+            fields.values_mut().for_each(strip_nullable);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_nullable),
+        _ => {}
+    }
+}
+
 fn strip_rules(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -95,6 +125,7 @@ fn strip_rules(schema: &mut Value) {
     }
 }
 
+/// Removes descriptions, but no property that is named `description`.
 fn strip_descriptions(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     object.remove("description");
