@@ -1,8 +1,8 @@
 //! HTTP smoke tests: each of the new pods is asked at its own address.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
-use futures::future::join_all;
+use futures::{StreamExt as _, future::join_all, stream};
 use http_body_util::Full;
 use hyper::{
     Request,
@@ -15,6 +15,10 @@ use crate::{api::HttpTest, plan::analysis::Answer};
 
 /// As much of a body as is read.
 const LONGEST_BODY: usize = 64 << 10;
+/// How long a pod may take to say whom it sees.
+const PEERS_TIMEOUT: crate::api::Duration = crate::api::Duration::from_secs(5);
+/// Pods asked for their peers at the same time.
+const PEERS_AT_ONCE: usize = 16;
 /// Longest part of a `Location` that is passed on, in characters.
 const LONGEST_LOCATION: usize = 100;
 /// Sent unless the test sets them: Phoenix' `force_ssl` redirects anything else to https.
@@ -33,7 +37,59 @@ pub(super) async fn test(addresses: &[String], port: u16, test: &HttpTest) -> An
     })
 }
 
+/// Asks all pods whom they see. The one that sees the fewest has the word; one that does not say fails.
+pub(super) async fn peers(addresses: &[String], port: u16, path: &str, json_path: &str) -> Answer {
+    let test = HttpTest {
+        path: path.to_owned(),
+        status: 200,
+        body_contains: None,
+        json_path: None,
+        value: None,
+        timeout: PEERS_TIMEOUT,
+        retries: 0,
+        headers: BTreeMap::new(),
+    };
+    let mut least: Option<(u32, &String)> = None;
+    let asking: Vec<_> = addresses.iter().map(|address| count(address, port, &test, json_path)).collect();
+    let answers: Vec<_> = stream::iter(asking).buffered(PEERS_AT_ONCE).collect().await;
+    for (address, answer) in addresses.iter().zip(answers) {
+        match answer {
+            Ok(seen) if least.is_none_or(|(least, _)| seen < least) => least = Some((seen, address)),
+            Ok(_) => {}
+            Err(why) => return Answer::Failed(format!("GET {path} of the pod at {address}: {why}")),
+        }
+    }
+    match least {
+        Some((least, pod)) => Answer::Peers { least, pod: pod.clone() },
+        None => Answer::Failed("there is no pod to ask".to_owned()),
+    }
+}
+
+/// How many peers a pod says it sees.
+async fn count(address: &str, port: u16, test: &HttpTest, json_path: &str) -> Result<u32, String> {
+    let reply = reply(address, port, test).await?;
+    judge(test, &reply)?;
+    peers_in(&reply, json_path)
+}
+
+fn peers_in(reply: &Reply, path: &str) -> Result<u32, String> {
+    if reply.cut {
+        return Err(format!("its body is longer than {LONGEST_BODY} bytes, too long to look for {path}"));
+    }
+    let body: Value = serde_json::from_slice(&reply.body).map_err(|_| "its body is no JSON".to_owned())?;
+    let found = look(&body, path).ok_or_else(|| format!("its body has no {path}"))?;
+    let number = match found {
+        Value::Array(peers) => u32::try_from(peers.len()).ok(),
+        other => other.as_u64().and_then(|number| u32::try_from(number).ok()),
+    };
+    number.ok_or_else(|| format!("{path} in its body is neither a number of peers nor a list of them"))
+}
+
 async fn one(address: &str, port: u16, test: &HttpTest) -> Result<(), String> {
+    judge(test, &reply(address, port, test).await?)
+}
+
+async fn reply(address: &str, port: u16, test: &HttpTest) -> Result<Reply, String> {
     // a name would be looked up, and lead anywhere
     let address: IpAddr = address.parse().map_err(|_| "its address is no IP address".to_owned())?;
     let mut request = Request::get(&test.path);
@@ -49,8 +105,7 @@ async fn one(address: &str, port: u16, test: &HttpTest) -> Result<(), String> {
     let host = address.to_string();
     let asked = wire::ask(&host, port, None, request, LONGEST_BODY);
     let reply = tokio::time::timeout(test.timeout.into(), asked).await;
-    let reply = reply.map_err(|_| format!("no whole answer within {}", test.timeout))??;
-    judge(test, &reply)
+    reply.map_err(|_| format!("no whole answer within {}", test.timeout))?
 }
 
 /// Whether an answer is what it should be. The body itself is never quoted: it may hold anything.
@@ -147,6 +202,24 @@ mod tests {
             verdict(test, 200, r#"{"checks":[0,{"ok":true}]}"#, true)
                 .is_err_and(|why| why.contains("too long"))
         );
+    }
+
+    #[test]
+    fn peers_are_a_number_or_a_list() {
+        let seen = |path: &str, body: &str| {
+            let reply = Reply { status: 200, location: None, body: body.as_bytes().to_vec(), cut: false };
+            peers_in(&reply, path)
+        };
+        assert_eq!(seen("n", r#"{"n": 2}"#), Ok(2));
+        assert_eq!(seen("c.nodes", r#"{"c": {"nodes": ["a", "b", "c"]}}"#), Ok(3));
+        for (path, body, why) in [
+            ("n", r#"{"n": "2"}"#, "neither a number"),
+            ("n", r#"{"n": -1}"#, "neither a number"),
+            ("m", r#"{"n": 1}"#, "has no m"),
+            ("n", "<html>", "no JSON"),
+        ] {
+            assert!(seen(path, body).is_err_and(|said| said.contains(why)), "{body}");
+        }
     }
 
     #[test]

@@ -124,6 +124,9 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Shared<K> {
                          --prometheus {provider}=URL (in the chart: prometheus.endpoints), or choose another"
                     )),
                 },
+                Probe::Peers { addresses, port, path, json_path } => {
+                    http::peers(addresses, *port, path, json_path).await
+                }
                 Probe::Http { addresses, port, test } => http::test(addresses, *port, test).await,
             }
         };

@@ -44,7 +44,8 @@ pub(super) const REACHES_A_POD: [&str; 26] = [
 ];
 
 /// Of those, what does not: how a Job is run rather than what it does, and what Services list.
-const STAYS_OUTSIDE: [(&str, &[&str]); 4] = [
+const STAYS_OUTSIDE: [(&str, &[&str]); 5] = [
+    ("clustering", &["verify"]),
     ("database", &["connectionsPerPod", "maxConnections"]),
     ("migrations", &["timeout", "retries", "logTail"]),
     ("secrets", &["onDelete"]),

@@ -29,6 +29,29 @@ pub struct ClusteringSpec {
     /// The family of the pods' own address. Absent: the cluster's, and distribution over IPv4. Example: `IPv6`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_family: Option<IpFamily>,
+    /// How each pod says whom it sees; absent: nobody asks. Example: `{http: {path: /peers, jsonPath: nodes}}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<VerifySpec>,
+}
+
+/// How each pod says whom it sees.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifySpec {
+    /// A GET on `port`, answered with JSON.
+    pub http: VerifyHttp,
+}
+
+/// A request, and where in its answer the peers are.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyHttp {
+    /// Its path. Example: `/peers`
+    #[schemars(length(min = 1, max = 1024), regex(pattern = "^/"))]
+    pub path: String,
+    /// Place of their number, or of a list of them. Example: `cluster.nodes`
+    #[schemars(length(min = 1, max = 253))]
+    pub json_path: String,
 }
 
 /// Who lists the peers.

@@ -47,7 +47,7 @@ macro_rules! probe {
         #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "camelCase")]
         pub struct $name {
-            /// Path of an HTTP GET that must answer 2xx or 3xx. Absent: a TCP connection suffices. Example: `/health`
+            /// An HTTP GET that must answer 2xx or 3xx. Absent: TCP suffices. Example: `/health`
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[schemars(length(min = 1, max = 1024), regex(pattern = "^/"))]
             pub path: Option<String>,
@@ -55,8 +55,7 @@ macro_rules! probe {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[schemars(range(min = 1, max = 65535))]
             pub port: Option<i32>,
-            /// More request headers. `Host: localhost` and `X-Forwarded-Proto: https` are sent unless set here.
-            /// Example: `{X-Probe: "1"}`
+            /// More request headers, beside `Host: localhost` and `X-Forwarded-Proto: https`. Example: `{X-Probe: "1"}`
             #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
             pub headers: BTreeMap<String, String>,
             /// From one probe to the next. Example: `5s`

@@ -326,6 +326,21 @@ mod tests {
         }
 
         #[test]
+        fn a_workers_deployment_fits_a_label_and_is_its_own(
+            name in "[a-z]([-a-z0-9]{0,38}[a-z0-9])?",
+            worker in "[a-z]([-a-z0-9]{0,18}[a-z0-9])?",
+        ) {
+            let app: AppName = name.as_str().try_into().unwrap();
+            let own = worker_deployment(&app, &worker, &revision());
+            prop_assert!(own.len() <= LABEL_LENGTH && own.ends_with(&format!("-{worker}-{}", revision())), "{own}");
+            prop_assert_ne!(&own, &deployment(&app, &revision()));
+            let other: Result<AppName, _> = format!("{}x", &name[..name.len() - 1]).as_str().try_into();
+            if let Some(other) = other.ok().filter(|other| *other != app) {
+                prop_assert_ne!(own, worker_deployment(&other, &worker, &revision()));
+            }
+        }
+
+        #[test]
         fn jobs_of_different_tests_never_share_a_name(attempt in 0_i64..1000, span in 0..32, test in "[a-z]{1,8}") {
             let app: AppName = "shop".parse().unwrap();
             let name = |attempt, span: i32, test: &str| {

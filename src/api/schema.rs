@@ -11,7 +11,7 @@ use super::PhoenixApp;
 
 /// Places in the schema whose descriptions are found elsewhere: types of Kubernetes itself in Kubernetes' own
 /// reference. They are a third of a megabyte's way to a CRD too big for `kubectl apply`.
-const FOREIGN: [&str; 9] = [
+const FOREIGN: [&str; 7] = [
     "/properties/spec/properties/env/items",
     "/properties/spec/properties/envFrom/items",
     "/properties/spec/properties/resources",
@@ -19,9 +19,6 @@ const FOREIGN: [&str; 9] = [
     "/properties/spec/properties/migrations/properties/env/items",
     "/properties/spec/properties/migrations/properties/resources",
     "/properties/spec/properties/workers/items/properties/resources",
-    "/properties/status/properties/conditions/items",
-    // a copy of spec.strategy.canary.steps
-    "/properties/status/properties/candidate/properties/steps/items",
 ];
 
 const ROOT: &str = "/spec/versions/0/schema/openAPIV3Schema";
@@ -59,16 +56,22 @@ fn build() -> Value {
         for place in FOREIGN {
             if let Some(schema) = root.pointer_mut(place) {
                 // the field's own words stay, where the type stands in the field's place
-                let own = schema.get("description").cloned().filter(|_| !place.ends_with("items"));
-                strip_descriptions(schema);
-                if let (Some(own), Some(schema)) = (own, schema.as_object_mut()) {
-                    schema.insert("description".to_owned(), own);
+                if place.ends_with("items") {
+                    strip_descriptions(schema);
+                } else {
+                    strip_inner_descriptions(schema);
                 }
             }
         }
+        strip_formats(root);
         if let Some(status) = root.pointer_mut("/properties/status").and_then(Value::as_object_mut) {
             // what the operator writes needs no rules, and each costs at every write
             status.get_mut("properties").into_iter().for_each(strip_rules);
+            // its fields are told of in docs/status.md; here one sentence for each has to do
+            let fields = status.get_mut("properties").and_then(Value::as_object_mut);
+            fields.into_iter().flat_map(Map::values_mut).for_each(strip_inner_descriptions);
+            // nor does it write nulls
+            status.get_mut("properties").into_iter().for_each(strip_nullable);
             // readers of kstatus see InProgress, not Current, until the operator has looked
             status.insert("default".to_owned(), json!({ "observedGeneration": -1 }));
             status.remove("nullable");
@@ -83,7 +86,34 @@ fn build() -> Value {
     crd
 }
 
-/// Removes descriptions, but no property that is named `description`.
+/// Removes the width of integers whose range is stated anyway.
+fn strip_formats(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            let bounded = fields.contains_key("minimum") && fields.contains_key("maximum");
+            if bounded && fields.get("format").is_some_and(Value::is_string) {
+                fields.remove("format");
+            }
+            fields.values_mut().for_each(strip_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_formats),
+        _ => {}
+    }
+}
+
+fn strip_nullable(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.get("nullable") == Some(&Value::Bool(true)) {
+                fields.remove("nullable");
+            }
+            fields.values_mut().for_each(strip_nullable);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_nullable),
+        _ => {}
+    }
+}
+
 fn strip_rules(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -95,6 +125,16 @@ fn strip_rules(schema: &mut Value) {
     }
 }
 
+/// Removes all descriptions but its own.
+fn strip_inner_descriptions(schema: &mut Value) {
+    let own = schema.get("description").cloned();
+    strip_descriptions(schema);
+    if let (Some(own), Some(schema)) = (own, schema.as_object_mut()) {
+        schema.insert("description".to_owned(), own);
+    }
+}
+
+/// Removes descriptions, but no property that is named `description`.
 fn strip_descriptions(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     object.remove("description");

@@ -87,6 +87,9 @@ pub struct PhoenixAppStatus {
     /// Smoke tests of the rollout under way, or of the last one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub smoke_tests: Vec<SmokeTestStatus>,
+    /// Whether the nodes see each other; absent unless `clustering.verify` asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterStatus>,
     /// Workers of the stable revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<WorkerStatus>,
@@ -137,6 +140,7 @@ impl Default for PhoenixAppStatus {
             rollback_safe: None,
             analysis: Vec::new(),
             smoke_tests: Vec::new(),
+            cluster: None,
             workers: Vec::new(),
             last_command: None,
             history: Vec::new(),
@@ -425,6 +429,30 @@ pub enum FollowUpState {
     Failed,
     /// It is done.
     Succeeded,
+}
+
+/// Whether the nodes of a revision's cluster see each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// The revision whose ready pods are asked.
+    pub revision: String,
+    /// Peers that each is to see.
+    pub expected: i32,
+    /// Peers that the one that sees the fewest does see.
+    pub seen: i32,
+    /// Each sees them all; they are asked again only when other nodes are there.
+    pub formed: bool,
+    /// Which nodes were asked, and about whom.
+    pub set: String,
+    /// How often they were asked.
+    pub asked: i32,
+    /// When they last answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// Who does not see enough.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// A worker of the stable revision.

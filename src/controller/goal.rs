@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     api::{PhoenixApp, RevisionName, StrategyKind, ValidatedApp, Worker, WorkerStrategy},
     build::Revision,
-    plan::{Budget, Goal, WorkerGoal, analysis::Proofs},
+    plan::{Budget, Goal, Verify, WorkerGoal, analysis::Proofs},
 };
 
 /// The goal of a valid app, with the revision its spec describes.
@@ -43,6 +43,7 @@ pub fn goal(app: &ValidatedApp, desired: &RevisionName) -> Goal {
         command: app.command.clone(),
         proofs: Proofs::of(app),
         workers: workers(app),
+        verify: verify(app),
     }
 }
 
@@ -79,7 +80,17 @@ pub fn of_invalid(app: &PhoenixApp) -> Goal {
         command: None,
         proofs: Proofs::default(),
         workers: BTreeMap::new(),
+        verify: None,
     }
+}
+
+fn verify(app: &ValidatedApp) -> Option<Verify> {
+    let http = &app.spec.clustering.verify.as_ref()?.http;
+    Some(Verify {
+        path: http.path.clone(),
+        json_path: http.json_path.clone(),
+        port: u16::try_from(app.spec.port).unwrap_or_default(),
+    })
 }
 
 fn workers(app: &ValidatedApp) -> BTreeMap<String, WorkerGoal> {

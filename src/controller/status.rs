@@ -127,6 +127,7 @@ pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
             ready_replicas: _,
             selector: _,
             effective: _,
+            cluster: _,
             rollback_safe: _,
             workers: _,
             conditions: _,

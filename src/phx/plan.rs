@@ -204,6 +204,7 @@ pub fn outlook(
         has_contract: revision.contract_template.is_some(),
         contract_key: revision.contract_template.as_ref().map(|_| revision.canonical.contract_key()),
         has_rollback: revision.rollback_template.is_some(),
+        cluster: observe::cluster(&snapshot.app, &revision),
         workers: observe::frozen(&revision),
         upkeep: missing(&with_it).difference(&missing(stored)).cloned().collect(),
         wants_budget: build::pod_disruption_budget(app, &selector).is_some(),

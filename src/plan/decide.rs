@@ -9,8 +9,8 @@ use super::report::{self, Found, Gate};
 use super::strategy;
 use super::world::{Rev, RevisionObs, Selector, Upkeep};
 use super::{
-    Draft, Facts, Write, aftermath, budget, clock, follow_up, history, migration, proof, prune, rollout,
-    route, traffic, workers,
+    Draft, Facts, Write, aftermath, budget, clock, cluster, follow_up, history, migration, proof, prune,
+    rollout, route, traffic, workers,
 };
 use crate::api::{Candidate, OnFailure, Outcome, StrategyKind, Verdict};
 
@@ -32,6 +32,13 @@ pub(super) fn decide(d: &mut Draft) -> Found {
             Found { analysis, ..found }
         }
     };
+    // A candidate under way was looked at on its way.
+    let under_way = d.status.candidate.as_ref().is_some_and(|candidate| candidate.verdict.is_none());
+    if let (false, Some(stable)) = (under_way, d.stable()) {
+        found.cluster = cluster::look(d, &stable);
+    } else if d.goal.verify.is_none() {
+        d.status.cluster = None;
+    }
     found.workers = workers::go_on(d);
     if found.prunable {
         prune::prune(d);

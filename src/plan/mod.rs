@@ -8,6 +8,7 @@ mod aftermath;
 pub mod analysis;
 mod budget;
 mod clock;
+mod cluster;
 mod command;
 mod decide;
 mod events;
@@ -39,8 +40,8 @@ pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
 pub use world::{
     Budget, DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
-    RevisionObs, RouteAnswer, RouteObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerGoal,
-    WorkerObs, World,
+    RevisionObs, RouteAnswer, RouteObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, Verify,
+    WorkerGoal, WorkerObs, World,
 };
 
 /// What to do now.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::Draft;
 use super::workers::{self, Standing};
 use super::world::{Rev, Selector};
-use super::{budget, clock, follow_up, migration, proof, route, strategy};
+use super::{budget, clock, cluster, follow_up, migration, proof, route, strategy};
 use crate::api::{Candidate, During, FollowUp, FollowUpKind, FollowUpState, Outcome, Phase, Verdict};
 
 /// How a gate stands.
@@ -48,6 +48,8 @@ pub(super) struct Found {
     pub surplus: bool,
     /// The stable revision serves at its wanted size.
     pub settled: bool,
+    /// Whether the nodes of the candidate, or of the stable revision, see each other.
+    pub cluster: Gate,
     /// How the workers stand.
     pub workers: Standing,
     /// What no rollback needs any more may go.
@@ -210,6 +212,8 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
     } else if let Some(why) = &found.waits {
         message = format!("{message}: {why}");
     } else if let Gate::Failed { message: why, .. } | Gate::Waiting(why) = &found.pods {
+        message = format!("{message}: {why}");
+    } else if let Gate::Waiting(why) = &found.cluster {
         message = format!("{message}: {why}");
     } else if let (Gate::Waiting(why), _) | (_, Gate::Waiting(why)) = (&found.smoke, &found.analysis) {
         message = format!("{message}: {why}");
@@ -430,6 +434,7 @@ impl Conditions<'_, '_> {
         self.gate("SecretsReady", &self.found.secrets);
         self.gate("Migrated", &self.migrated());
         self.gate("PodsReady", &self.pods());
+        self.cluster_formed();
         self.gate("SmokeTested", &self.proven(&self.found.smoke, proof::SMOKE_TEST_FAILED));
         self.gate("AnalysisPassed", &self.proven(&self.found.analysis, proof::ANALYSIS_FAILED));
         self.gate("TrafficShifted", &self.traffic());
@@ -475,6 +480,14 @@ impl Conditions<'_, '_> {
             None => Gate::Waiting("waits until no rollout is under way".to_owned()),
         };
         self.gate(CONTRACTED, &gate);
+    }
+
+    fn cluster_formed(&mut self) {
+        if self.d.goal.verify.is_some() {
+            self.gate("ClusterFormed", &self.found.cluster);
+        } else {
+            self.set("ClusterFormed", "Unknown", "NotVerified", "spec.clustering.verify is not set");
+        }
     }
 
     /// Stays until no pod holds values of the Secret that was there before.
@@ -628,6 +641,7 @@ fn about_something_else(verdict: &Verdict) -> bool {
         proof::ANALYSIS_FAILED,
         proof::SMOKE_TEST_FAILED,
         route::NOT_ACCEPTED,
+        cluster::NOT_FORMED,
         workers::NOT_READY,
     ]
     .contains(&verdict.reason.as_str())

@@ -6,7 +6,7 @@ use super::proof::{self, Proof};
 use super::report::{Found, Gate};
 use super::route::{self, Share};
 use super::strategy::{self, Aim};
-use super::{Draft, Write, clock, decide, history};
+use super::{Draft, Write, clock, cluster, decide, history};
 use crate::api::{Bake, Candidate, Kept, Outcome, StrategyKind};
 
 /// Moves on: steps that have passed are left behind, then what the present one aims for is written.
@@ -23,7 +23,14 @@ pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
         return;
     }
     let stays = d.status.paused || proof.inconclusive.is_some();
-    if !stays {
+    found.cluster = cluster::look(d, &candidate.revision);
+    // Those that are there have to find each other before more come, or requests move.
+    let there = d.world.addresses.get(&candidate.revision).is_some_and(|ready| !ready.is_empty());
+    let apart = match &found.cluster {
+        Gate::Waiting(why) if there => Some(why.clone()),
+        _ => None,
+    };
+    if !stays && apart.is_none() {
         let evaluated = d.status.candidate.as_ref().map(|candidate| candidate.step);
         while pass(d, &proof, evaluated) {}
     }
@@ -38,6 +45,13 @@ pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
         found.paused = d.status.paused;
         found.inconclusive = proof.inconclusive;
         clock::stop(d);
+    } else if let Some(why) = apart {
+        let moves = strategy::freeze(d, &candidate, aim);
+        decide::perform(d, Some(&candidate.revision), &moves);
+        pods(d, &candidate, aim, found);
+        found.traffic = Gate::Waiting(format!("waits until the nodes see each other: {why}"));
+        found.overdue = cluster::hold_back(d, &why) && d.status.stable.is_none();
+        found.waits = Some(why);
     } else if returning {
         back_to_stable_first(d, &candidate, aim, found);
     } else {

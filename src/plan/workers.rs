@@ -115,8 +115,8 @@ fn switch(d: &mut Draft, worker: &str, stable: &Rev, wanted: Option<WorkerGoal>)
         Some(deployment) if deployment.terminating => {}
         Some(deployment) => {
             let restarting = d.status.restarts.get(&revision).map(|at| at.0);
-            let stale = deployment.drifted || restarting > deployment.restarted_at;
-            if stale || deployment.replicas != replicas {
+            let differs = deployment.drifted || restarting > deployment.restarted_at;
+            if differs || deployment.replicas != replicas {
                 let version = deployment.version.clone();
                 d.write(Write::ApplyWorker { worker, revision, replicas, version });
             }

@@ -73,6 +73,19 @@ pub struct Goal {
     pub proofs: Proofs,
     /// Workers that the spec names.
     pub workers: BTreeMap<String, WorkerGoal>,
+    /// How pods are asked whom they see; none: they are not.
+    pub verify: Option<Verify>,
+}
+
+/// How pods are asked whom they see.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Verify {
+    /// Path of the request.
+    pub path: String,
+    /// Where in the answer the peers are: their number, or a list of them.
+    pub json_path: String,
+    /// The pods' port.
+    pub port: u16,
 }
 
 /// What a worker is to be, whatever its revision.
@@ -188,6 +201,8 @@ pub struct RevisionObs {
     pub promotion: i64,
     /// Being deleted.
     pub terminating: bool,
+    /// Frozen: the id of the Erlang cluster that its nodes are in; none when they stay alone.
+    pub cluster: Option<String>,
     /// Frozen: its workers, as the spec had them when it was stored.
     pub workers: BTreeMap<String, WorkerGoal>,
 }
@@ -239,6 +254,8 @@ pub struct WorkerObs {
     pub crashing: bool,
     /// Nodes that no longer answer and still hold a pod.
     pub lost_nodes: BTreeSet<String>,
+    /// Addresses of ready pods that are not on their way out.
+    pub addresses: BTreeSet<String>,
 }
 
 impl WorkerObs {
@@ -464,6 +481,16 @@ impl World {
     pub fn pod_objects(&self, rev: &str) -> u32 {
         let held = self.deployments.get(rev).map_or(0, |d| d.pods);
         self.pods.get(rev).map_or(0, |p| p.total).max(held)
+    }
+
+    /// Addresses of the ready pods in one Erlang cluster, those of workers included.
+    pub fn nodes(&self, cluster: &str) -> BTreeSet<String> {
+        let inside = |rev: &str| {
+            self.revisions.get(rev).is_some_and(|revision| revision.cluster.as_deref() == Some(cluster))
+        };
+        let web = self.addresses.iter().filter(|(rev, _)| inside(rev)).flat_map(|(_, ready)| ready);
+        let workers = self.workers.iter().filter(|((_, rev), _)| inside(rev));
+        web.chain(workers.flat_map(|(_, seen)| &seen.addresses)).cloned().collect()
     }
 
     /// A revision has pods of workers, or asks for some.

@@ -77,3 +77,23 @@ async fn a_pod_that_hangs_or_is_odd_fails() {
     let split = "{path: /, headers: {'a b': c}}";
     assert!(matches!(ask(huge, split).await, Answer::Failed(why) if why.contains("cannot be asked")));
 }
+
+#[tokio::test]
+async fn the_pod_that_sees_the_fewest_peers_has_the_word() {
+    let seen = |peers: &'static str| {
+        Router::new().route("/peers", get(move || async move { format!("{{\"nodes\": {peers}}}") }))
+    };
+    let first = serve(seen(r#"["a@10.0.0.2", "b@10.0.0.3"]"#)).await;
+    for (host, router) in [([127, 0, 0, 2], seen("1")), ([127, 0, 0, 3], seen("\"many\""))] {
+        let listener = listen(host, first.port()).await;
+        tokio::spawn(async move { axum::serve(listener, router).await });
+    }
+    let pods = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(str::to_owned);
+    let ask = |count: usize| http::peers(&pods[..count], first.port(), "/peers", "nodes");
+    assert_eq!(ask(1).await, Answer::Peers { least: 2, pod: pods[0].clone() });
+    assert_eq!(ask(2).await, Answer::Peers { least: 1, pod: pods[1].clone() });
+    assert!(
+        matches!(ask(3).await, Answer::Failed(why) if why.contains("127.0.0.3") && why.contains("neither"))
+    );
+    assert!(matches!(ask(0).await, Answer::Failed(_)));
+}

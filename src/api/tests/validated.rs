@@ -31,6 +31,20 @@ fn a_fresh_app() {
 }
 
 #[test]
+fn workers_are_told_apart_and_state_no_facts() {
+    for (workers, wrong) in [
+        ("[{name: a}, {name: a}]", "spec.workers[1].name"),
+        ("[{name: a, replicas: -1}]", "spec.workers[0].replicas"),
+        ("[{name: a, env: [{name: A, value: b}, {name: A, value: c}]}]", "spec.workers[0].env[1].name"),
+        ("[{name: a, env: [{name: PHOENIX_REVISION, value: b}]}]", "spec.workers[0].env[0].name"),
+        ("[{name: a, env: [{name: RELEASE_COOKIE, value: b}]}]", "spec.workers[0].env[0].name"),
+    ] {
+        let found = faults(&format!("{{image: x, workers: {workers}}}"));
+        assert!(found.iter().any(|fault| fault.to_string().starts_with(wrong)), "{workers}: {found:?}");
+    }
+}
+
+#[test]
 fn names_come_from_the_app_unless_set() {
     let mut object = json!({
         "apiVersion": "phoenix-operator.dev/v1alpha1", "kind": "PhoenixApp",

@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub use jobs::is_migration;
-pub use workers::frozen;
+pub use workers::{cluster, frozen};
 
 /// After its time to go, a pod that is still there is on a node that does not answer.
 const LOST_AFTER: SignedDuration = SignedDuration::from_mins(1);
@@ -186,6 +186,7 @@ fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> 
             outcome: annotation(labels::OUTCOME).and_then(|text| outcome(text)),
             promotion: number(labels::PROMOTION),
             terminating: snapshot.leaving(meta),
+            cluster: workers::cluster(&snapshot.app, revision),
             workers: workers::frozen(revision),
         };
         revisions.insert(name.to_string(), observed);

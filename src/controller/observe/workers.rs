@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{Drifts, Snapshot, deployment_obs, lost, refused, restarted_at};
 use crate::{
-    api::{RevisionName, ValidatedApp, WorkerStrategy, labels, names},
+    api::{PhoenixApp, RevisionName, ValidatedApp, WorkerStrategy, labels, names},
     build::{self, Revision},
     controller::pods::{self, Trouble},
     plan::{Rev, WorkerGoal, WorkerObs, World},
@@ -34,6 +34,9 @@ pub(super) fn workers(snapshot: &Snapshot, wake: &mut Option<Timestamp>) -> Work
         seen.lost_nodes.extend(lost(snapshot.now, pod, wake));
         if snapshot.leaving(&pod.metadata) {
             continue;
+        }
+        if pods::is_ready(pod) {
+            seen.addresses.extend(pod.status.as_ref().and_then(|status| status.pod_ip.clone()));
         }
         seen.crashing |= pods::crashes(pod);
         if let Some(trouble) = pods::trouble(pod, snapshot.quoting())
@@ -64,6 +67,13 @@ pub fn frozen(revision: &Revision) -> BTreeMap<String, WorkerGoal> {
         recreate: worker.strategy == WorkerStrategy::Recreate,
     };
     revision.workers.iter().map(|(name, worker)| (name.clone(), goal(worker))).collect()
+}
+
+/// The Erlang cluster that a revision's nodes are in; none when they stay alone.
+pub fn cluster(app: &PhoenixApp, revision: &Revision) -> Option<String> {
+    let app = app.metadata.name.as_deref()?.parse().ok()?;
+    let isolated = revision.isolated().map(|revision| &revision.name);
+    revision.canonical.clustering().mode.connects().then(|| names::cluster(&app, isolated))
 }
 
 /// Notes which Deployments differ from what they should be.

@@ -28,6 +28,8 @@ pub struct NewRevision {
     pub contract_key: Option<String>,
     /// Its migrations have a way back.
     pub has_rollback: bool,
+    /// The Erlang cluster that its nodes are in.
+    pub cluster: Option<String>,
     /// Its workers.
     pub workers: BTreeMap<String, WorkerGoal>,
     /// What is missing beside it once it is stored.
@@ -102,6 +104,7 @@ impl Simulated {
                     has_contract,
                     contract_key,
                     has_rollback,
+                    cluster,
                     workers,
                     upkeep,
                     wants_budget: _,
@@ -117,6 +120,7 @@ impl Simulated {
                     has_contract,
                     contract_key,
                     has_rollback,
+                    cluster,
                     workers,
                     ..RevisionObs::default()
                 };
@@ -208,6 +212,7 @@ impl Simulated {
         for Measurement { key, probe } in measure {
             let answer = match probe {
                 Probe::Http { .. } => Answer::Passed,
+                Probe::Peers { .. } => Answer::Peers { least: u32::MAX, pod: String::new() },
                 Probe::Query { .. } => {
                     let check = checks.iter().find(|check| check.name == key.name);
                     Answer::Value(check.map_or_else(|| "0".to_owned(), |check| good(check.limits)))

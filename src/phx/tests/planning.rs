@@ -135,6 +135,13 @@ fn edits_in_words() {
 }
 
 #[test]
+fn workers_in_words() {
+    let spec = json!({"image": "shop:1", "workers": [{"name": "jobs", "replicas": 3}, {"name": "clock", "strategy": "Recreate"}],
+        "clustering": {"verify": {"http": {"path": "/peers", "jsonPath": "nodes"}}}});
+    insta::assert_snapshot!(text(&first(&spec)));
+}
+
+#[test]
 fn a_restored_edit_is_no_new_revision() {
     let outlook =
         edit(&json!({"image": "shop:1"}), &json!({"image": "shop:1", "strategy": {"type": "Recreate"}}));

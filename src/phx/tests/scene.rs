@@ -105,6 +105,22 @@ impl Scene {
         self
     }
 
+    /// A worker of a revision with one ready pod of two.
+    pub fn worker(mut self, name: &str, revision: &str) -> Self {
+        let labels = json!({"phoenix-operator.dev/app": "shop", "phoenix-operator.dev/component": "worker",
+            "phoenix-operator.dev/worker": name, "phoenix-operator.dev/revision": revision});
+        self.0.deployments.push(made(json!({
+            "metadata": {"name": format!("shop-{name}-{revision}"), "ownerReferences": owner(), "labels": labels},
+            "spec": {"replicas": 2, "selector": {}, "template": {}}, "status": {"availableReplicas": 1},
+        })));
+        self.0.pods.push(made(json!({
+            "metadata": {"name": format!("shop-{name}-{revision}-a"), "labels": labels, "creationTimestamp": ago(60)},
+            "spec": {"nodeName": "node-1", "containers": []},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+        })));
+        self
+    }
+
     /// Every ready pod of this revision receives requests.
     pub fn serving(mut self, revision: &str) -> Self {
         let endpoints: Vec<Value> = super::super::view::ready_pods(&self.0, Some(revision))
@@ -287,5 +303,6 @@ pub fn all() -> Vec<(&'static str, Scene)> {
         ("blocked", blocked()),
         ("crashing", crashing()),
         ("unseen", unseen()),
+        ("workers", healthy().worker("jobs", NEW)),
     ]
 }

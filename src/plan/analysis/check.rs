@@ -223,7 +223,7 @@ fn weigh(limits: Limits, answer: &Answer) -> (SampleVerdict, String) {
     let value = match answer {
         Answer::Value(value) => value,
         Answer::Nothing(why) | Answer::Failed(why) => return (Inconclusive, why.clone()),
-        Answer::Passed => return (Inconclusive, "no number was answered".to_owned()),
+        Answer::Passed | Answer::Peers { .. } => return (Inconclusive, "no number was answered".to_owned()),
     };
     let Some(number) = Number::measured(value) else {
         return (Inconclusive, format!("the answer is {}, as after a division by no requests", cut(value)));

@@ -121,6 +121,8 @@ pub enum MeasureKind {
     Check,
     /// Whether new pods answer as they should.
     SmokeTest,
+    /// Whether nodes see each other.
+    Cluster,
 }
 
 /// What is to be measured now.
@@ -151,6 +153,17 @@ pub enum Probe {
         /// What is asked, and what must be answered.
         test: HttpTest,
     },
+    /// Ask pods of the app whom they see.
+    Peers {
+        /// Their own addresses.
+        addresses: Vec<String>,
+        /// Their port.
+        port: u16,
+        /// Path of the request.
+        path: String,
+        /// Where in the answer the peers are: their number, or a list of them.
+        json_path: String,
+    },
 }
 
 /// What a measurement brought.
@@ -173,10 +186,17 @@ pub enum Answer {
     Passed,
     /// A pod did not, and how.
     Failed(String),
+    /// All pods said how many peers they see.
+    Peers {
+        /// Fewest that one sees.
+        least: u32,
+        /// The address of that one.
+        pod: String,
+    },
 }
 
 /// When something is due that was last done at `last`. A clock that jumped back must not put it off.
-fn due(last: Timestamp, wait: Duration, now: Timestamp) -> Timestamp {
+pub(super) fn due(last: Timestamp, wait: Duration, now: Timestamp) -> Timestamp {
     if last > now { now } else { later(last, wait) }
 }
 
@@ -185,7 +205,7 @@ fn later(at: Timestamp, wait: Duration) -> Timestamp {
     at.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     let mut end = text.len().min(LONGEST);
     while !text.is_char_boundary(end) {
         end -= 1;

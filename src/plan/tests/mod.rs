@@ -1,6 +1,7 @@
 //! Tests of the planner: tables, properties, and an exhaustive walk over a simulated API server.
 
 mod budget;
+mod cluster;
 mod gateway;
 mod model;
 mod phases;

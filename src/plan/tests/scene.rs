@@ -56,6 +56,7 @@ impl Scene {
             command: None,
             proofs: Proofs::default(),
             workers: BTreeMap::new(),
+            verify: None,
         };
         Self { goal, status: PhoenixAppStatus::default(), world: World::default(), now: at(0) }
     }

@@ -970,6 +970,7 @@ impl State {
             command: app.command.map(Given::text),
             proofs: crate::plan::analysis::Proofs::default(),
             workers: std::collections::BTreeMap::new(),
+            verify: None,
         }
     }
 
