@@ -448,9 +448,11 @@ impl Conditions<'_, '_> {
         );
         self.contracted();
         match route::condition(self.d) {
-            None => {}
-            Some(None) => self.d.status.conditions.retain(|one| one.type_ != route::ROUTE_ACCEPTED),
-            Some(Some((status, reason, message))) => {
+            route::Stance::AsBefore => {}
+            route::Stance::Absent => {
+                self.d.status.conditions.retain(|one| one.type_ != route::ROUTE_ACCEPTED);
+            }
+            route::Stance::Is(status, reason, message) => {
                 self.set(route::ROUTE_ACCEPTED, status, &reason, &message);
             }
         }

@@ -245,21 +245,32 @@ pub(super) fn problem(d: &Draft) -> String {
     }
 }
 
-/// How the condition stands: its status, reason and message. None: it is left out. Nothing: it stays as it is.
-pub(super) fn condition(d: &Draft) -> Option<Option<(&'static str, String, String)>> {
+/// How the condition stands.
+pub(super) enum Stance {
+    /// It is left out.
+    Absent,
+    /// It stays as it is.
+    AsBefore,
+    /// Its status, reason and message.
+    Is(&'static str, String, String),
+}
+
+/// What the gateways make of the route.
+pub(super) fn condition(d: &Draft) -> Stance {
     if !d.goal.gateway {
-        return Some(None);
+        return Stance::Absent;
     }
-    let said = |status, reason: &str| Some(Some((status, reason.to_owned(), problem(d))));
+    let said = |status, reason: &str| Stance::Is(status, reason.to_owned(), problem(d));
     match d.world.route.as_ref().map(|route| &route.answer) {
         None if !d.world.gateway_api => said("False", "GatewayApiAbsent"),
         None => said("Unknown", "Pending"),
         Some(RouteAnswer::Unseen) => said("Unknown", "NoAnswer"),
+        // Every weight is answered anew; that is no change of mind.
         Some(RouteAnswer::Pending(_)) => {
             let known = d.status.conditions.iter().any(|condition| condition.type_ == ROUTE_ACCEPTED);
-            if known { None } else { said("Unknown", "Pending") }
+            if known { Stance::AsBefore } else { said("Unknown", "Pending") }
         }
         Some(RouteAnswer::Refused { reason, .. }) => said("False", reason),
-        Some(RouteAnswer::Accepted) => Some(Some(("True", "Accepted".to_owned(), String::new()))),
+        Some(RouteAnswer::Accepted) => Stance::Is("True", "Accepted".to_owned(), String::new()),
     }
 }

@@ -4,7 +4,7 @@
 //! ready pod is a serving pod.
 
 use super::replicas::Moves;
-use super::world::{Rev, Selector};
+use super::world::{PreviewObs, Rev, Selector};
 use super::{Draft, Write, route, strategy};
 
 /// Keeps the active Service on the pods that are to serve; call before the moves are written, so that the
@@ -57,11 +57,10 @@ pub(super) fn preview(d: &mut Draft) {
     let revision = standing.map(|candidate| candidate.revision.clone());
     match &d.world.preview {
         None if wanted => d.write(Write::CreatePreview { revision }),
-        Some(preview) if preview.revision.is_some() && preview.revision != revision && !route::rests(d) => {
-            if preview.drifted {
-                let (revision, version) = (preview.revision.clone(), preview.version.clone());
-                d.write(Write::ApplyPreview { revision, version });
-            }
+        Some(preview) if leads_elsewhere(preview, revision.as_ref()) && !route::rests(d) => {
+            let (there, drifted) = (preview.revision.clone(), preview.drifted);
+            let version = preview.version.clone();
+            d.writes.extend(drifted.then_some(Write::ApplyPreview { revision: there, version }));
         }
         Some(preview) if !wanted => {
             let (uid, version) = (preview.uid.clone(), preview.version.clone());
@@ -73,6 +72,10 @@ pub(super) fn preview(d: &mut Draft) {
         }
         _ => {}
     }
+}
+
+fn leads_elsewhere(preview: &PreviewObs, revision: Option<&Rev>) -> bool {
+    preview.revision.is_some() && preview.revision.as_ref() != revision
 }
 
 /// The selector as the scale subresource wants it.

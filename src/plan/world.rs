@@ -16,6 +16,7 @@ pub type Rev = String;
 
 /// What the user asks for, as far as the planner cares.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 pub struct Goal {
     /// `metadata.name` of the app.
     pub app: String,

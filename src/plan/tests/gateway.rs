@@ -60,13 +60,16 @@ fn stands(scene: &mut Scene, pods: u32) {
     preview(scene, Some("v2"));
 }
 
-/// What the route is told; none: nothing.
-fn shares(plan: &Plan) -> Option<Option<u32>> {
-    plan.writes.iter().find_map(|write| match write {
+/// What the route is told.
+fn shares(plan: &Plan) -> Vec<Option<u32>> {
+    let share = |write: &Write| match write {
         Write::ApplyRoute { share, .. } => Some(*share),
         _ => None,
-    })
+    };
+    plan.writes.iter().filter_map(share).collect()
 }
+
+const UNTOLD: [Option<u32>; 0] = [];
 
 fn moves(plan: &Plan) -> bool {
     plan.writes.iter().any(|write| matches!(write, Write::ApplyService { .. }))
@@ -81,7 +84,7 @@ fn at_a_third() -> Scene {
     let mut scene = canary(vec![weight(33), wait()]);
     stands(&mut scene, 1);
     route(&mut scene, Some(0));
-    assert_eq!(shares(&scene.settle()), Some(Some(33)));
+    assert_eq!(shares(&scene.settle()), [Some(33)]);
     route(&mut scene, Some(33));
     scene.settle();
     scene.later(10);
@@ -116,9 +119,9 @@ fn the_weight_moves_once_pods_are_published_and_counts_once_it_is_in_force() {
     stands(&mut scene, 1);
     scene.world.published.clear();
     route(&mut scene, Some(0));
-    assert_eq!(shares(&scene.settle()), None, "the preview does not show it yet");
+    assert_eq!(shares(&scene.settle()), UNTOLD, "the preview does not show it yet");
     stands(&mut scene, 1);
-    assert_eq!(shares(&scene.settle()), Some(Some(33)));
+    assert_eq!(shares(&scene.settle()), [Some(33)]);
     route(&mut scene, Some(33));
     answers(&mut scene, RouteAnswer::Pending("Gateway default/public".to_owned()));
     scene.later(60);
@@ -145,16 +148,16 @@ fn the_last_stretch_leads_around_the_service_while_it_moves() {
     assert_eq!(sizes(&scene.settle()), [("v2".to_owned(), 3)]);
     stands(&mut scene, 3);
     let plan = scene.settle();
-    assert_eq!((shares(&plan), moves(&plan)), (Some(Some(100)), false));
+    assert_eq!((shares(&plan), moves(&plan)), (vec![Some(100)], false));
     route(&mut scene, Some(100));
     assert!(!moves(&scene.settle()), "it is not in force yet");
     scene.later(10);
     assert!(moves(&scene.settle()));
     scene.points_to(Selector::Only("v2".to_owned()));
     scene.world.endpoints = [("v1".to_owned(), 3)].into();
-    assert_eq!(shares(&scene.settle()), None, "the Service does not show the new pods yet");
+    assert_eq!(shares(&scene.settle()), UNTOLD, "the Service does not show the new pods yet");
     scene.world.endpoints = [("v2".to_owned(), 3)].into();
-    assert_eq!(shares(&scene.settle()), Some(None));
+    assert_eq!(shares(&scene.settle()), [None]);
     route(&mut scene, None);
     let plan = scene.settle();
     assert!(scene.status.candidate.is_some() && sizes(&plan).is_empty(), "{:?}", plan.writes);
@@ -170,7 +173,7 @@ fn an_abort_moves_the_weight_before_anything_else() {
     let mut scene = at_a_third();
     scene.command("abort");
     let plan = scene.settle();
-    assert_eq!(shares(&plan), Some(None));
+    assert_eq!(shares(&plan), [None]);
     assert!(sizes(&plan).is_empty(), "{:?}", plan.writes);
     let previews = |plan: &Plan| plan.writes.iter().any(|write| matches!(write, Write::ApplyPreview { .. }));
     assert!(!previews(&plan), "{:?}", plan.writes);
@@ -191,7 +194,7 @@ fn a_weight_without_pods_is_taken_back_at_once_and_fails() {
     scene.pass();
     let verdict = scene.status.candidate.as_ref().unwrap().verdict.clone().unwrap();
     assert_eq!((verdict.outcome, verdict.reason.as_str()), (Outcome::Failed, "BackendWithoutEndpoints"));
-    assert_eq!(shares(&scene.settle()), Some(None));
+    assert_eq!(shares(&scene.settle()), [None]);
 }
 
 #[test]
@@ -200,9 +203,9 @@ fn nothing_returns_to_a_service_without_pods() {
     scene.world.endpoints.clear();
     scene.world.deployments.get_mut("v1").unwrap().available = 0;
     scene.command("abort");
-    assert_eq!(shares(&scene.settle()), None);
+    assert_eq!(shares(&scene.settle()), UNTOLD);
     scene.world.endpoints.insert("v1".to_owned(), 1);
-    assert_eq!(shares(&scene.settle()), Some(None));
+    assert_eq!(shares(&scene.settle()), [None]);
 }
 
 #[test]
@@ -227,7 +230,7 @@ fn a_gateway_that_refuses_stops_only_weights() {
     route(&mut scene, Some(0));
     let message = "Gateway default/public says Accepted is false: taken".to_owned();
     answers(&mut scene, RouteAnswer::Refused { reason: "NotAllowedByListeners".to_owned(), message });
-    assert_eq!(shares(&scene.settle()), None);
+    assert_eq!(shares(&scene.settle()), UNTOLD);
     assert_eq!(scene.condition("RouteAccepted"), Some("False"));
     scene.later(601);
     scene.pass();

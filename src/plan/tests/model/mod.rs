@@ -305,6 +305,7 @@ pub struct Jobs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Tried {
     pub revision: usize,
     pub attempt: u8,
