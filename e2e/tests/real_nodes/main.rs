@@ -6,12 +6,18 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests may fail as tests do")]
 
+mod analysis;
 mod crash;
+mod cutovers;
 mod faults;
 mod inside;
+mod isolation;
 mod migrations;
+mod plugin;
+mod returns;
 mod rollout;
 mod shop;
+mod streams;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -70,6 +76,13 @@ async fn real_nodes() {
     note("crash", step(&lab, "crash", crash::returns_and_loses_nothing).await);
     note("faults", step(&lab, "faults", faults::are_named_and_heal).await);
     note("commands", step(&lab, "commands", faults::and_people_can_stop_it).await);
+    note("cutovers", step(&lab, "cutovers", cutovers::lose_nothing).await);
+    note("streams", step(&lab, "streams", streams::close_in_batches).await);
+    note("failures", step(&lab, "failures", returns::after_failures).await);
+    note("aborts", step(&lab, "aborts", returns::after_aborts).await);
+    note("analysis", step(&lab, "analysis", analysis::stops_a_release_that_fails).await);
+    note("isolation", step(&lab, "isolation", isolation::keeps_revisions_apart).await);
+    note("plugin", step(&lab, "plugin", plugin::looks_into_pods).await);
     note("inside", step(&lab, "inside", inside::nodes_answer_and_recover).await);
     println!("all of it took {:?}", start.elapsed());
     assert!(failed.is_empty(), "failed: {failed:?}");
