@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` to see it, `make test` to trust it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo down check test fmt crd argocd deny
+.PHONY: help demo down check test soak fmt crd argocd deny
 
 e2e = $${CARGO_TARGET_DIR:-target}/release/e2e
 # The whole workspace: a part of it would have its dependencies built once more, with fewer features.
@@ -26,6 +26,10 @@ check: ## Format, lint, unit and model tests: minutes
 test: ## All of it, on a real Kubernetes: under an hour cold, with progress
 	@bash .ci/setup
 	@bash .ci/test all
+
+soak: ## The slow proofs: ten thousand objects, cut-overs by the dozen
+	@bash .ci/setup
+	@bash .ci/test soak
 
 fmt: ## Format the code
 	@cargo fmt --all

@@ -22,6 +22,8 @@ async fn examples_become_healthy() -> Result<()> {
         canary,
         manual_approval,
         analysis,
+        migrations,
+        web_and_workers,
     ];
     let files = std::fs::read_dir(directory())?.count();
     ensure!(files == cases.len(), "{files} examples, {} cases", cases.len());
@@ -205,11 +207,40 @@ async fn manual_approval(space: Arc<Space>) -> Result<()> {
     Ok(())
 }
 
+/// A dump before the migration, and the contract at once: nothing is older than the first release.
+async fn migrations(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    apply(&space, "migrations").await?;
+    let status = healthy(&space, "shop", 4).await?;
+    let revision = status.stable.context("nothing is stable")?;
+    let jobs = space.record().look(|seen| fixtures::migrated_first(seen, "shop", &revision))?;
+    ensure!(jobs >= 2, "{jobs} migration pods: a dump and a migration are wanted");
+    let contracted = |status: &PhoenixAppStatus| status.rollback_safe == Some(false);
+    space.wait_for("shop", 1, "the contract", PATIENCE, contracted).await?;
+    Ok(())
+}
+
 /// The first release has nothing to be compared with. (Fake pods have addresses of nobody: no test may ask them.)
 async fn analysis(space: Arc<Space>) -> Result<()> {
     let _operator = space.operator().await?;
     apply(&space, "analysis").await?;
     let first = healthy(&space, "tickets", 5).await?;
     ensure!(first.analysis.is_empty() && first.smoke_tests.is_empty(), "{first:#?}");
+    Ok(())
+}
+
+async fn web_and_workers(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    apply(&space, "web-and-workers").await?;
+    let status = healthy(&space, "depot", 2).await?;
+    let workers: Vec<_> =
+        status.workers.iter().map(|one| (one.name.as_str(), one.replicas, one.ready)).collect();
+    ensure!(workers == [("jobs", 2, 2), ("scheduler", 1, 1)], "{workers:?}");
+    next_release(&space, "depot").await?;
+    let next = |status: &PhoenixAppStatus| {
+        let moved = status.workers.iter().all(|worker| Some(&worker.revision) == status.stable.as_ref());
+        status.phase == Some(Phase::Healthy) && status.promotion == 2 && moved
+    };
+    space.wait_for("depot", 2, "the next release and its workers", PATIENCE, next).await?;
     Ok(())
 }

@@ -44,24 +44,12 @@ async fn scopes(lab: &Arc<Lab>) -> Result<()> {
     Ok(())
 }
 
-/// An answer's status code and text.
-async fn get(operator: &Operator, path: &str) -> Result<(u16, String)> {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(operator.listen()).await.context("connecting")?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status code")?;
-    Ok((code, body.to_owned()))
-}
-
 /// Asks until the operator listens and answers so.
 async fn answers(operator: &Operator, path: &str, code: u16, words: &[&str]) -> Result<String> {
     let mut last = String::new();
     let asking = async {
         loop {
-            match get(operator, path).await {
+            match operator.get(path).await {
                 Ok((seen, body)) if seen == code && words.iter().all(|word| body.contains(word)) => {
                     return body;
                 }

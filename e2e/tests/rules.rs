@@ -77,6 +77,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("health: {liveness: {timeout: 0s}}", "timeout must be at least 1s"),
     ("health: {startup: {timeout: 0s}}", "timeout must be at least 1s"),
     ("migrations: {timeout: 0s}", "migrations.timeout must be at least 1s"),
+    ("migrations: {mode: Entrypoint, contract: {command: [a]}}", "must stand around a migration by Job"),
     ("security: {runAsUser: 0}", "security.runAsUser must not be 0"),
     ("strategy: {analysis: [{name: a, query: up}]}", "must have a limit"),
     (

@@ -20,6 +20,7 @@ use super::{
     strategy::StrategySpec,
     traffic::{PodDisruptionBudgetSpec, TrafficSpec},
     volumes::Volume,
+    workers::Worker,
 };
 
 /// What a Phoenix app is to be. Only `image` must be given.
@@ -209,6 +210,11 @@ pub struct PhoenixAppSpec {
     /// How a pod ends. Example: `{endpointLag: 15s, grace: 2m}`
     #[serde(default)]
     pub shutdown: ShutdownSpec,
+    /// Pods beside the web pods that take no requests. Example: `[{name: jobs, command: [/app/bin/jobs]}]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub workers: Vec<Worker>,
     /// Files and directories of the pods; the migration sees all but the PersistentVolumeClaims.
     /// Example: `[{name: uploads, mountPath: /data, persistentVolumeClaim: {claimName: shop-uploads}}]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

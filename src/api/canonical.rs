@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{ClusteringSpec, PhoenixAppSpec, names::RevisionName, schema};
 
 /// Fields of the spec that reach a pod (or, `migrations`, the Job that must come before it).
-pub(super) const REACHES_A_POD: [&str; 25] = [
+pub(super) const REACHES_A_POD: [&str; 26] = [
     "affinity",
     "clustering",
     "database",
@@ -40,10 +40,12 @@ pub(super) const REACHES_A_POD: [&str; 25] = [
     "tolerations",
     "topologySpread",
     "volumes",
+    "workers",
 ];
 
 /// Of those, what does not: how a Job is run rather than what it does, and what Services list.
-const STAYS_OUTSIDE: [(&str, &[&str]); 3] = [
+const STAYS_OUTSIDE: [(&str, &[&str]); 4] = [
+    ("database", &["connectionsPerPod", "maxConnections"]),
     ("migrations", &["timeout", "retries", "logTail"]),
     ("secrets", &["onDelete"]),
     ("shutdown", &["drainBatch", "drainInterval"]),
@@ -68,6 +70,13 @@ impl Canonical {
             for port in ports.iter_mut().filter_map(Value::as_object_mut) {
                 port.remove("expose"); // which Service lists it
             }
+        }
+        if let Some(workers) = fields.get_mut("workers").and_then(Value::as_array_mut) {
+            for worker in workers.iter_mut().filter_map(Value::as_object_mut) {
+                worker.retain(|key, _| !["replicas", "strategy"].contains(&key.as_str()));
+            }
+            // their order says nothing
+            workers.sort_by_key(|worker| worker["name"].as_str().unwrap_or_default().to_owned());
         }
         for (name, inner) in STAYS_OUTSIDE {
             if let Some(object) = fields.get_mut(name).and_then(Value::as_object_mut) {
@@ -124,6 +133,16 @@ impl Canonical {
     ///
     /// Its resources and how long it may take are no part of it: a changed memory limit runs nothing.
     pub fn migration_key(&self) -> String {
+        self.key_with(&["command", "env"])
+    }
+
+    /// Hash of what a contract depends on. Of two revisions with the same key, only the first needs to contract.
+    pub fn contract_key(&self) -> String {
+        self.key_with(&["env", "contract"])
+    }
+
+    /// Hash of the image, its environment, its database, and these of its migrations' fields.
+    fn key_with(&self, fields: &[&str]) -> String {
         let mut parts = Map::new();
         for name in ["image", "env", "envFrom", "database", "migrations"] {
             if let Some(part) = self.0.get(name) {
@@ -131,7 +150,7 @@ impl Canonical {
             }
         }
         if let Some(migrations) = parts.get_mut("migrations").and_then(Value::as_object_mut) {
-            migrations.retain(|key, _| key == "command" || key == "env");
+            migrations.retain(|key, _| fields.contains(&key.as_str()));
             if migrations.is_empty() {
                 parts.remove("migrations");
             }

@@ -14,6 +14,22 @@ pub struct DatabaseSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub pool_size: Option<i32>,
+    /// Connections that a pod may hold. Absent: `poolSize`, else 10. Example: `12`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub connections_per_pod: Option<i32>,
+    /// Most connections of all pods and Jobs together. Absent: not counted. Example: `90`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: Option<i32>,
+}
+
+impl DatabaseSpec {
+    /// Connections that a pod may hold, as counted: what is said, else its pool, else Ecto's default of ten.
+    pub fn of_a_pod(&self) -> u32 {
+        let said = self.connections_per_pod.or(self.pool_size);
+        said.and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0).unwrap_or(10)
+    }
 }
 
 /// One value out of a Secret.

@@ -18,6 +18,10 @@ pub const APP: &str = "phoenix-operator.dev/app";
 pub const COMPONENT: &str = "phoenix-operator.dev/component";
 /// Value of [`COMPONENT`] for pods that serve requests.
 pub const WEB: &str = "web";
+/// Value of [`COMPONENT`] for pods of workers.
+pub const WORKER_COMPONENT: &str = "worker";
+/// Label: the worker that a pod or a Deployment is of.
+pub const WORKER: &str = "phoenix-operator.dev/worker";
 /// Label: the revision an object belongs to.
 pub const REVISION: &str = "phoenix-operator.dev/revision";
 /// Value of [`REVISION`] in a selector that is to match no pod.
@@ -43,6 +47,13 @@ pub const PROMOTION: &str = "phoenix-operator.dev/promotion";
 pub const RESTARTED_AT: &str = "phoenix-operator.dev/restarted-at";
 /// Annotation of a `ControllerRevision`: hash of what its migration depends on.
 pub const MIGRATION_KEY: &str = "phoenix-operator.dev/migration-key";
+
+/// Annotation of a `ControllerRevision`: the attempt, and how many Jobs before its migration have succeeded in it.
+pub const BEFORE: &str = "phoenix-operator.dev/before";
+/// Annotation of a `ControllerRevision`: when its contract succeeded.
+pub const CONTRACTED: &str = "phoenix-operator.dev/contracted";
+/// Annotation of a Job around a migration: which one it is.
+pub const STAGE: &str = "phoenix-operator.dev/stage";
 
 /// Annotation of a smoke test's Job: the test.
 pub const SMOKE_TEST: &str = "phoenix-operator.dev/smoke-test";
@@ -74,6 +85,23 @@ pub fn of_web_pod(app: &AppName, revision: &RevisionName, cluster: &str) -> BTre
     ])
 }
 
+/// Labels of the Deployment of a worker in one revision.
+pub fn of_worker(app: &AppName, revision: &RevisionName, worker: &str) -> BTreeMap<String, String> {
+    owned(&[(MANAGED_BY, OPERATOR), (APP, app.as_str()), (REVISION, revision.as_str()), (WORKER, worker)])
+}
+
+/// Labels of a pod of a worker: matched by no Service but the headless one of its cluster.
+pub fn of_worker_pod(
+    app: &AppName,
+    revision: &RevisionName,
+    worker: &str,
+    cluster: &str,
+) -> BTreeMap<String, String> {
+    let mut labels = of_worker(app, revision, worker);
+    labels.extend(owned(&[(COMPONENT, WORKER_COMPONENT), (CLUSTER, cluster)]));
+    labels
+}
+
 /// Labels of a migration Job and its pod: matched by no Service and no libcluster selector.
 pub fn of_migration(app: &AppName, revision: &RevisionName) -> BTreeMap<String, String> {
     owned(&[(MANAGED_BY, OPERATOR), (MIGRATION, app.as_str()), (REVISION, revision.as_str())])
@@ -92,6 +120,22 @@ pub fn select_web(app: &AppName) -> BTreeMap<String, String> {
 /// Selects the pods of one revision that serve requests. Frozen: a Deployment's selector cannot be changed.
 pub fn select_revision(app: &AppName, revision: &RevisionName) -> BTreeMap<String, String> {
     owned(&[(APP, app.as_str()), (COMPONENT, WEB), (REVISION, revision.as_str())])
+}
+
+/// Selects the pods of a worker in every revision.
+pub fn select_worker(app: &AppName, worker: &str) -> BTreeMap<String, String> {
+    owned(&[(APP, app.as_str()), (COMPONENT, WORKER_COMPONENT), (WORKER, worker)])
+}
+
+/// Selects the pods of a worker in one revision. Frozen, as that of the web pods.
+pub fn select_worker_revision(
+    app: &AppName,
+    revision: &RevisionName,
+    worker: &str,
+) -> BTreeMap<String, String> {
+    let mut selector = select_worker(app, worker);
+    selector.insert(REVISION.to_owned(), revision.to_string());
+    selector
 }
 
 /// Selects the pods of one Erlang cluster.
@@ -130,11 +174,27 @@ mod tests {
     }
 
     #[test]
+    fn workers_are_in_the_cluster_and_behind_no_service() {
+        let app = "shop".parse().unwrap();
+        let revision = "7f3a9c1d2e".parse().unwrap();
+        let pod = of_worker_pod(&app, &revision, "jobs", "shop");
+        assert!(matches(&select_cluster(&app, "shop"), &pod));
+        assert!(matches(&select_worker(&app, "jobs"), &pod));
+        assert!(matches(&select_worker_revision(&app, &revision, "jobs"), &pod));
+        for selector in [select_web(&app), select_revision(&app, &revision), select_worker(&app, "mail")] {
+            assert!(!matches(&selector, &pod), "{selector:?}");
+        }
+        let web = of_web_pod(&app, &revision, "shop");
+        assert!(!matches(&select_worker_revision(&app, &revision, "jobs"), &web));
+    }
+
+    #[test]
     fn every_key_but_managed_by_has_the_prefix() {
         for key in [
             APP,
             COMPONENT,
             REVISION,
+            WORKER,
             CLUSTER,
             MIGRATION,
             SMOKE,
@@ -147,6 +207,9 @@ mod tests {
             PROMOTION,
             RESTARTED_AT,
             MIGRATION_KEY,
+            BEFORE,
+            CONTRACTED,
+            STAGE,
         ] {
             assert!(key.starts_with(PREFIX), "{key}");
         }

@@ -28,6 +28,7 @@ mod tests;
 mod traffic;
 pub mod validated;
 mod volumes;
+mod workers;
 
 pub use amount::Amount;
 pub use analysis::*;
@@ -47,3 +48,4 @@ pub use strategy::*;
 pub use traffic::*;
 pub use validated::{Invalid, ValidatedApp};
 pub use volumes::*;
+pub use workers::*;

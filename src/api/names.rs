@@ -7,6 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::migrations::Stage;
+
 /// Longest DNS label, and so the longest name of a Service and value of a label.
 const LABEL_LENGTH: usize = 63;
 
@@ -149,6 +151,18 @@ pub fn deployment(app: &AppName, revision: &RevisionName) -> String {
     format!("{app}-{revision}")
 }
 
+/// The Deployment of a worker in a revision: `<app>-<worker>-<revision>`.
+///
+/// Where that is longer than a label may be, the app's part is cut, and a hash of its name tells apps apart.
+pub fn worker_deployment(app: &AppName, worker: &str, revision: &RevisionName) -> String {
+    let rest = format!("-{worker}-{revision}");
+    if app.as_str().len() + rest.len() <= LABEL_LENGTH {
+        return format!("{app}{rest}");
+    }
+    let room = LABEL_LENGTH.saturating_sub(rest.len() + 9).min(app.as_str().len());
+    format!("{}-{:08x}{rest}", app.as_str()[..room].trim_end_matches('-'), short_hash(app.as_str()))
+}
+
 /// The `ControllerRevision` that holds a revision: named as its Deployment.
 pub fn controller_revision(app: &AppName, revision: &RevisionName) -> String {
     deployment(app, revision)
@@ -169,15 +183,26 @@ pub fn migration_job(app: &AppName, revision: &RevisionName, attempt: i64) -> St
     format!("{}{rest}", app.as_str()[..room].trim_end_matches('-'))
 }
 
+/// The Job of a stage of a migration in an attempt; shortened as that of a migration.
+pub fn stage_job(app: &AppName, revision: &RevisionName, stage: Stage, attempt: i64) -> String {
+    let Some(word) = stage.text() else { return migration_job(app, revision, attempt) };
+    let rest = format!("-{word}-{revision}-{attempt}");
+    let room = LABEL_LENGTH.saturating_sub(rest.len()).min(app.as_str().len());
+    format!("{}{rest}", app.as_str()[..room].trim_end_matches('-'))
+}
+
 /// The Job of a smoke test in an attempt; a hash tells its tests, and the spans they are made for, apart.
 ///
 /// Shortened as that of a migration.
 pub fn smoke_job(app: &AppName, revision: &RevisionName, attempt: i64, span: &str, test: &str) -> String {
-    let hash = Sha256::digest(format!("{span}/{test}"));
-    let number = hash.iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    let number = short_hash(&format!("{span}/{test}"));
     let rest = format!("-smoke-{revision}-{attempt}-{number:08x}");
     let room = LABEL_LENGTH.saturating_sub(rest.len()).min(app.as_str().len());
     format!("{}{rest}", app.as_str()[..room].trim_end_matches('-'))
+}
+
+fn short_hash(text: &str) -> u32 {
+    Sha256::digest(text).iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte))
 }
 
 /// The Secret that is generated once.
@@ -280,6 +305,8 @@ mod tests {
                 deployment(&app, &revision()),
                 defaults_config_map(&app, &revision()),
                 migration_job(&app, &revision(), attempt),
+                stage_job(&app, &revision(), Stage::Before(3), attempt),
+                stage_job(&app, &revision(), Stage::Contract, attempt),
                 smoke_job(&app, &revision(), attempt, "step-31", "a-test"),
                 generated_secret(&app),
             ] {

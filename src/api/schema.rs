@@ -11,13 +11,14 @@ use super::PhoenixApp;
 
 /// Places in the schema whose descriptions are found elsewhere: types of Kubernetes itself in Kubernetes' own
 /// reference. They are a third of a megabyte's way to a CRD too big for `kubectl apply`.
-const FOREIGN: [&str; 8] = [
+const FOREIGN: [&str; 9] = [
     "/properties/spec/properties/env/items",
     "/properties/spec/properties/envFrom/items",
     "/properties/spec/properties/resources",
     "/properties/spec/properties/tolerations/items",
     "/properties/spec/properties/migrations/properties/env/items",
     "/properties/spec/properties/migrations/properties/resources",
+    "/properties/spec/properties/workers/items/properties/resources",
     "/properties/status/properties/conditions/items",
     // a copy of spec.strategy.canary.steps
     "/properties/status/properties/candidate/properties/steps/items",

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CanaryStep, CheckStatus, SmokeTestStatus, StrategyKind};
+use super::{CanaryStep, CheckStatus, SmokeTestStatus, Stage, StrategyKind};
 
 /// Observed state of the app.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -72,12 +72,21 @@ pub struct PhoenixAppStatus {
     /// The migration of the current attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<MigrationStatus>,
+    /// The Job that follows a rollout: a contract, or the way back of migrations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_up: Option<FollowUp>,
+    /// `false`: a contract has run, so that `rollback` to an older revision needs the word `force`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_safe: Option<bool>,
     /// Checks of the rollout or bake under way, or of the last one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub analysis: Vec<CheckStatus>,
     /// Smoke tests of the rollout under way, or of the last one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub smoke_tests: Vec<SmokeTestStatus>,
+    /// Workers of the stable revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerStatus>,
     /// The command last answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_command: Option<LastCommand>,
@@ -120,8 +129,11 @@ impl Default for PhoenixAppStatus {
             restarts: BTreeMap::new(),
             secrets_for: None,
             migration: None,
+            follow_up: None,
+            rollback_safe: None,
             analysis: Vec::new(),
             smoke_tests: Vec::new(),
+            workers: Vec::new(),
             last_command: None,
             history: Vec::new(),
             conditions: Vec::new(),
@@ -326,6 +338,88 @@ pub enum MigrationState {
     WaitingToRetry,
     /// It failed and its pod is gone.
     Failed,
+}
+
+/// A Job that follows a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FollowUp {
+    /// Which one.
+    pub kind: FollowUpKind,
+    /// The revision whose command and image it has.
+    pub revision: String,
+    /// The attempt it is named after.
+    pub attempt: i64,
+    /// How it stands.
+    pub state: FollowUpState,
+    /// A word for machines.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// A sentence for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The end of its log, at most 2,048 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log_tail: String,
+    /// How often it was begun again.
+    #[serde(default)]
+    pub retries: i32,
+    /// When it is begun again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
+}
+
+/// What follows a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum FollowUpKind {
+    /// `migrations.contract` of the stable revision.
+    Contract,
+    /// `migrations.rollback` of a revision that was left.
+    Rollback,
+}
+
+impl FollowUpKind {
+    /// The stage of its Job.
+    pub const fn stage(self) -> Stage {
+        match self {
+            Self::Contract => Stage::Contract,
+            Self::Rollback => Stage::Rollback,
+        }
+    }
+}
+
+/// How it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum FollowUpState {
+    /// It waits for pods to be gone.
+    Pending,
+    /// Its Job runs, or is about to be made.
+    Running,
+    /// It failed; its Job and pod are being removed.
+    Ending,
+    /// It failed, and is begun again at `retryAt`.
+    WaitingToRetry,
+    /// It failed, or was given up.
+    Failed,
+    /// It is done.
+    Succeeded,
+}
+
+/// A worker of the stable revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerStatus {
+    /// Its name.
+    pub name: String,
+    /// The revision whose pods it is to have.
+    pub revision: String,
+    /// Wanted pods.
+    pub replicas: i32,
+    /// Of these, available ones.
+    pub ready: i32,
+    /// Since when its pods start; absent once all of them were available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starting_since: Option<Time>,
 }
 
 /// A command from the annotation, and what became of it.

@@ -304,6 +304,7 @@ fn check(spec: &PhoenixAppSpec, faults: &mut Faults) {
             "maxSurge and maxUnavailable must not both be zero; raise one of them",
         );
     }
+    check_workers(spec, faults);
     for (index, volume) in spec.volumes.iter().enumerate() {
         let sources = [
             volume.empty_dir.is_some(),
@@ -318,6 +319,13 @@ fn check(spec: &PhoenixAppSpec, faults: &mut Faults) {
                 "must have exactly one of emptyDir, persistentVolumeClaim, secret, configMap and projected",
             );
         }
+    }
+    if spec.migrations.has_phases() && migrations_mode(spec) != MigrationsMode::Job {
+        faults.add(
+            "spec.migrations",
+            "before, contract and rollback must stand around a migration by Job; set database or migrations.command, \
+             or remove them",
+        );
     }
     for (field, env) in [("spec.env", &spec.env), ("spec.migrations.env", &spec.migrations.env)] {
         for (index, entry) in env.iter().enumerate() {
@@ -351,6 +359,38 @@ fn check(spec: &PhoenixAppSpec, faults: &mut Faults) {
                 format!("spec.extraPorts[{index}].port"),
                 format!("{} is used by Erlang distribution; choose another number", port.port),
             );
+        }
+    }
+}
+
+/// Variables that state facts, or that the release itself sets: see the rules of `spec.env`.
+const NOT_IN_A_WORKER: [&str; 6] = [
+    "RELEASE_NAME",
+    "RELEASE_VSN",
+    "PHOENIX_REVISION",
+    "PHOENIX_HEADLESS_SERVICE",
+    "PHOENIX_HEADLESS_FQDN",
+    "PHOENIX_CLUSTER_SELECTOR",
+];
+
+fn check_workers(spec: &PhoenixAppSpec, faults: &mut Faults) {
+    for (index, worker) in spec.workers.iter().enumerate() {
+        let field = format!("spec.workers[{index}]");
+        if spec.workers[..index].iter().any(|earlier| earlier.name == worker.name) {
+            faults.add(format!("{field}.name"), format!("{:?} is there already; rename one", worker.name));
+        }
+        faults.count(&format!("{field}.replicas"), worker.replicas);
+        for (at, entry) in worker.env.iter().enumerate() {
+            let name = &entry.name;
+            let field = format!("{field}.env[{at}].name");
+            if worker.env[..at].iter().any(|earlier| earlier.name == *name) {
+                faults.add(field, format!("{name:?} is there already; remove one"));
+            } else if NOT_IN_A_WORKER.contains(&name.as_str()) {
+                faults.add(field, format!("{name} states a fact about the pod; choose another name"));
+            } else if name == "RELEASE_COOKIE" {
+                faults
+                    .add(field, "a worker has the cookie of its cluster; set it for all, in secrets.cookie");
+            }
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The Deployment of a revision.
 
 use k8s_openapi::{
-    api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        core::v1::PodTemplateSpec,
+    },
     apimachinery::pkg::{
         apis::meta::v1::{LabelSelector, ObjectMeta},
         util::intstr::IntOrString,
@@ -21,15 +24,7 @@ pub fn deployment(
     replicas: u32,
     restarted_at: Option<&str>,
 ) -> Deployment {
-    let mut template = revision.pod_template.clone();
-    if let Some(restarted_at) = restarted_at {
-        template
-            .metadata
-            .get_or_insert_with(ObjectMeta::default)
-            .annotations
-            .get_or_insert_default()
-            .insert(labels::RESTARTED_AT.to_owned(), restarted_at.to_owned());
-    }
+    let template = restarted(revision.pod_template.clone(), restarted_at);
     let mut metadata = metadata(
         app,
         names::deployment(&app.name, &revision.name),
@@ -46,7 +41,7 @@ pub fn deployment(
                 match_expressions: None,
             },
             template,
-            strategy: Some(strategy(app.strategy.kind)),
+            strategy: Some(strategy(app.strategy.kind == StrategyKind::Recreate)),
             min_ready_seconds: Some(min_ready),
             // the operator keeps the time; i32::MAX is how a Deployment says: no deadline
             progress_deadline_seconds: Some(i32::MAX),
@@ -58,17 +53,29 @@ pub fn deployment(
     }
 }
 
-fn strategy(kind: StrategyKind) -> DeploymentStrategy {
-    match kind {
-        StrategyKind::Rolling | StrategyKind::BlueGreen | StrategyKind::Canary => DeploymentStrategy {
-            type_: Some("RollingUpdate".to_owned()),
-            rolling_update: Some(RollingUpdateDeployment {
-                max_surge: Some(IntOrString::Int(1)),
-                max_unavailable: Some(IntOrString::Int(0)),
-            }),
-        },
-        StrategyKind::Recreate => {
-            DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }
-        }
+/// A template that says when a restart was last asked for.
+pub(super) fn restarted(mut template: PodTemplateSpec, restarted_at: Option<&str>) -> PodTemplateSpec {
+    if let Some(restarted_at) = restarted_at {
+        template
+            .metadata
+            .get_or_insert_with(ObjectMeta::default)
+            .annotations
+            .get_or_insert_default()
+            .insert(labels::RESTARTED_AT.to_owned(), restarted_at.to_owned());
+    }
+    template
+}
+
+/// How the Deployment itself replaces pods.
+pub(super) fn strategy(recreate: bool) -> DeploymentStrategy {
+    if recreate {
+        return DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None };
+    }
+    DeploymentStrategy {
+        type_: Some("RollingUpdate".to_owned()),
+        rolling_update: Some(RollingUpdateDeployment {
+            max_surge: Some(IntOrString::Int(1)),
+            max_unavailable: Some(IntOrString::Int(0)),
+        }),
     }
 }

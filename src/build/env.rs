@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::{Effective, Settings};
 use crate::api::{
-    ClusteringMode, IpFamily, Isolation, RevisionName, SecretSource, ValidatedApp, labels, names,
+    ClusteringMode, IpFamily, Isolation, RevisionName, SecretSource, ValidatedApp, Worker, labels, names,
 };
 
 const ERL_ZFLAGS: &str = "ERL_ZFLAGS";
@@ -23,6 +23,8 @@ const EMULATOR_FLAGS: [&str; 3] = ["ERL_AFLAGS", "ERL_FLAGS", ERL_ZFLAGS];
 /// The flag that chooses what distribution runs over.
 const PROTO_DIST: &str = "-proto_dist";
 
+/// What makes a release serve requests.
+const SERVES: &str = "PHX_SERVER";
 /// Where the user's own cookie stands when the one of a revision is made of it.
 const USERS_COOKIE: &str = "PHOENIX_COOKIE";
 
@@ -69,6 +71,16 @@ impl Facts {
 pub(super) fn of_pod(app: &ValidatedApp, facts: &Facts) -> Vec<EnvVar> {
     let zflags = zflags(app, app.spec.resources.as_ref(), true);
     merge(strong(app, facts), &[&app.spec.env], &zflags)
+}
+
+/// Environment of a worker: the app's, without what makes it serve requests, and its own.
+pub(super) fn of_worker(app: &ValidatedApp, facts: &Facts, worker: &Worker) -> Vec<EnvVar> {
+    let mut injected = strong(app, facts);
+    injected.retain(|entry| entry.name != SERVES);
+    let of_app: Vec<_> = app.spec.env.iter().filter(|entry| entry.name != SERVES).cloned().collect();
+    let resources = worker.resources.as_ref().or(app.spec.resources.as_ref());
+    let own: Vec<_> = worker.env.iter().map(|entry| value(&entry.name, entry.value.clone())).collect();
+    merge(injected, &[&of_app, &own], &zflags(app, resources, true))
 }
 
 /// Environment of the migration: the app's, but no node of its cluster and no server.

@@ -1,5 +1,7 @@
 //! The migration.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec},
@@ -8,21 +10,53 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{Effective, Revision, env, metadata, pod, seconds, volumes::volumes};
-use crate::api::{ValidatedApp, labels, names};
+use super::{Before, Effective, Revision, env, metadata, pod, seconds, unless_empty, volumes::volumes};
+use crate::api::{BeforeJob, Stage, ValidatedApp, labels, names};
 
 /// Keys, labels for new meshes and annotations for old, that keep a sidecar out: it would never end, nor the Job.
 const NO_MESH: [(&str, &str); 2] = [("sidecar.istio.io/inject", "false"), ("linkerd.io/inject", "disabled")];
 
-/// The migration's pod: the app's image and environment, but labels that no Service and no libcluster selector
-/// matches, so neither the app's own labels (a selector may name them) nor a `PersistentVolumeClaim`.
+/// The migration's pod.
 pub(super) fn template(app: &ValidatedApp, facts: &env::Facts, effective: &Effective) -> PodTemplateSpec {
-    let migrations = &app.spec.migrations;
-    let (volumes, mounts) = volumes(&app.spec.volumes, false);
-    let command = migrations
+    let command = app
+        .spec
+        .migrations
         .command
         .clone()
         .unwrap_or_else(|| vec![format!("{}/bin/migrate", app.spec.release.root.trim_end_matches('/'))]);
+    with_command(app, facts, effective, command)
+}
+
+/// Pods of the Jobs before the migration: as its own, with an image, arguments and environment of theirs.
+pub(super) fn before(app: &ValidatedApp, facts: &env::Facts, effective: &Effective) -> Vec<Before> {
+    let one = |job: &BeforeJob| {
+        let mut template = with_command(app, facts, effective, job.command.clone());
+        for container in template.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
+            if let Some(image) = &job.image {
+                container.image = Some(image.clone());
+                // that of the release was chosen for the release's tag
+                container.image_pull_policy = None;
+            }
+            container.args = unless_empty(job.args.clone());
+            let env = container.env.get_or_insert_default();
+            env.retain(|entry| job.env.iter().all(|own| own.name != entry.name));
+            env.extend(job.env.iter().map(|own| env::value(&own.name, own.value.clone())));
+        }
+        Before { name: job.name.clone(), template }
+    };
+    app.spec.migrations.before.iter().map(one).collect()
+}
+
+/// The pod of a migration's Job: the app's image and environment, but labels that no Service and no libcluster selector
+/// matches, so neither the app's own labels (a selector may name them) nor a `PersistentVolumeClaim`.
+pub(super) fn with_command(
+    app: &ValidatedApp,
+    facts: &env::Facts,
+    effective: &Effective,
+    command: Vec<String>,
+) -> PodTemplateSpec {
+    let migrations = &app.spec.migrations;
+    let (volumes, mounts) = volumes(&app.spec.volumes, false);
     let container = Container {
         command: Some(command),
         env: Some(env::of_job(app, facts)),
@@ -54,19 +88,21 @@ pub(super) fn no_mesh() -> impl Iterator<Item = (String, String)> {
     NO_MESH.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()))
 }
 
-/// The Job of an attempt, from the stored template; none when no Job migrates for this revision.
+/// The Job of a stage in an attempt, from the stored template; none when the revision has no such stage.
 ///
 /// How long it may take and how often it is tried are the app's present settings. The operator deletes it after
 /// recording its end, so it has no `ttlSecondsAfterFinished`: one that vanished unrecorded would run again.
-pub fn migration_job(app: &ValidatedApp, revision: &Revision, attempt: i64) -> Option<Job> {
-    let template = revision.job_template.clone()?;
+pub fn migration_job(app: &ValidatedApp, revision: &Revision, stage: Stage, attempt: i64) -> Option<Job> {
+    let template = revision.template_of(stage)?.clone();
     let settings = app.migration_settings();
     let mut metadata = metadata(
         app,
-        names::migration_job(&app.name, &revision.name, attempt),
+        names::stage_job(&app.name, &revision.name, stage, attempt),
         labels::of_migration(&app.name, &revision.name),
     );
-    metadata.annotations = Some([(labels::ATTEMPT.to_owned(), attempt.to_string())].into());
+    let mut annotations = BTreeMap::from([(labels::ATTEMPT.to_owned(), attempt.to_string())]);
+    annotations.extend(stage.text().map(|text| (labels::STAGE.to_owned(), text)));
+    metadata.annotations = Some(annotations);
     Some(Job {
         metadata,
         spec: Some(JobSpec {

@@ -19,6 +19,7 @@ mod service_account;
 mod shutdown;
 mod smoke_job;
 mod volumes;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ use k8s_openapi::{
 };
 use kube::Resource;
 
-use crate::api::{PhoenixApp, ValidatedApp};
+use crate::api::{PhoenixApp, Stage, ValidatedApp};
 
 pub use defaults::defaults_config_map;
 pub use deployment::deployment;
@@ -45,11 +46,12 @@ pub use disruption_budget::pod_disruption_budget;
 pub use env::overridden_env;
 pub use job::migration_job;
 pub use peers::{PeersRole, peers_binding};
-pub use revision::{Effective, Revision, RevisionError, controller_revision, render};
+pub use revision::{Before, Effective, Revision, RevisionError, controller_revision, render};
 pub use secret::generated_secret;
 pub use service::{ServiceSelector, active_service, headless_service, preview_service};
 pub use service_account::service_account;
 pub use smoke_job::smoke_job;
+pub use worker::{StoredWorker, worker_deployment};
 
 /// Facts about the cluster that the operator is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,10 +86,12 @@ pub struct Children {
     pub active_service: Service,
     /// What the nodes of this revision's cluster find each other by.
     pub headless_service: Service,
-    /// The migration, when a Job runs it.
-    pub migration_job: Option<Job>,
+    /// The migration, when a Job runs it, and what comes before it.
+    pub migration_jobs: Vec<Job>,
     /// The pods.
     pub deployment: Deployment,
+    /// Pods beside them that take no requests, once the revision is promoted.
+    pub workers: Vec<Deployment>,
     /// What node drains must leave.
     pub pod_disruption_budget: Option<PodDisruptionBudget>,
 }
@@ -100,6 +104,7 @@ pub fn children(
     random: &mut dyn FnMut(&mut [u8]),
 ) -> Children {
     let selector = ServiceSelector::Only(revision.name.clone());
+    let stages = (0..revision.before.len()).map(Stage::Before).chain([Stage::Migrate]);
     Children {
         service_account: service_account(app),
         peers_binding: peers_binding(app, [revision], settings),
@@ -108,8 +113,13 @@ pub fn children(
         defaults: defaults_config_map(app, revision),
         active_service: active_service(app, &selector),
         headless_service: headless_service(app, revision.isolated()),
-        migration_job: migration_job(app, revision, 1),
+        migration_jobs: stages.filter_map(|stage| migration_job(app, revision, stage, 1)).collect(),
         deployment: deployment(app, revision, app.replicas, None),
+        workers: revision
+            .workers
+            .iter()
+            .filter_map(|(worker, stored)| worker_deployment(app, revision, worker, stored.replicas, None))
+            .collect(),
         pod_disruption_budget: pod_disruption_budget(app, &selector),
     }
 }

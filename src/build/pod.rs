@@ -1,5 +1,7 @@
 //! The pod that serves, and what migrations share with it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, ContainerPort, LocalObjectReference, PodSecurityContext, PodSpec,
@@ -44,7 +46,7 @@ pub(super) fn template(app: &ValidatedApp, facts: &env::Facts, effective: &Effec
             containers: vec![container],
             volumes: Some(volumes),
             termination_grace_period_seconds: Some(i64::from(spec.shutdown.grace.as_secs())),
-            topology_spread_constraints: unless_empty(topology_spread(app)),
+            topology_spread_constraints: unless_empty(topology_spread(app, &labels::select_web(&app.name))),
             automount_service_account_token: Some(spec.clustering.mode == ClusteringMode::KubernetesApi),
             affinity: app.affinity.clone(),
             ..pod(app, effective)
@@ -125,7 +127,7 @@ fn container_security(app: &ValidatedApp) -> SecurityContext {
     }
 }
 
-fn ports(app: &ValidatedApp) -> Vec<ContainerPort> {
+pub(super) fn ports(app: &ValidatedApp) -> Vec<ContainerPort> {
     let port = |name: &str, number, protocol: &str| ContainerPort {
         name: Some(name.to_owned()),
         container_port: number,
@@ -142,7 +144,11 @@ fn ports(app: &ValidatedApp) -> Vec<ContainerPort> {
     ports
 }
 
-fn topology_spread(app: &ValidatedApp) -> Vec<TopologySpreadConstraint> {
+/// Pods that match are spread.
+pub(super) fn topology_spread(
+    app: &ValidatedApp,
+    matching: &BTreeMap<String, String>,
+) -> Vec<TopologySpreadConstraint> {
     let over_nodes = [TopologySpread {
         topology_key: "kubernetes.io/hostname".to_owned(),
         max_skew: 1,
@@ -156,7 +162,7 @@ fn topology_spread(app: &ValidatedApp) -> Vec<TopologySpreadConstraint> {
             max_skew: rule.max_skew,
             when_unsatisfiable: rule.when_unsatisfiable.as_str().to_owned(),
             label_selector: Some(LabelSelector {
-                match_labels: Some(labels::select_web(&app.name)),
+                match_labels: Some(matching.clone()),
                 match_expressions: None,
             }),
             // else the pods of the revision that goes would decide where those of the next may run

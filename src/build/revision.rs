@@ -11,9 +11,10 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, defaults, env, job, metadata, pod};
+use super::{Settings, StoredWorker, defaults, env, job, metadata, pod, worker};
 use crate::api::{
-    Canonical, Isolation, MigrationsMode, RevisionName, SecurityProfile, ValidatedApp, labels, names,
+    Canonical, Isolation, MigrationsMode, PhaseCommand, RevisionName, SecurityProfile, Stage, ValidatedApp,
+    labels, names,
 };
 
 /// User `nobody` of Debian and most others. Images that Phoenix generates say `USER nobody`, a name, which
@@ -69,6 +70,28 @@ pub struct Revision {
     /// The migration's pod; none when no Job migrates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_template: Option<PodTemplateSpec>,
+    /// Pods of the Jobs before the migration, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<Before>,
+    /// The contract's pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract_template: Option<PodTemplateSpec>,
+    /// The pod of the migrations' way back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_template: Option<PodTemplateSpec>,
+    /// Workers, by name; revisions of earlier versions have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub workers: BTreeMap<String, StoredWorker>,
+}
+
+/// A Job before the migration, as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Before {
+    /// Its name.
+    pub name: String,
+    /// Its pod.
+    pub template: PodTemplateSpec,
 }
 
 /// Why a stored object is no revision.
@@ -97,6 +120,11 @@ pub fn render(app: &ValidatedApp, name: &RevisionName, settings: &Settings) -> R
     let effective = Effective::of(app);
     let facts = env::Facts::of(app, name, &effective, settings);
     let by_job = effective.migrations == MigrationsMode::Job;
+    let migrations = &app.spec.migrations;
+    let phase = |phase: &Option<PhaseCommand>| {
+        let phase = phase.as_ref().filter(|_| by_job)?;
+        Some(job::with_command(app, &facts, &effective, phase.command.clone()))
+    };
     Revision {
         name: name.clone(),
         canonical: app.canonical.clone(),
@@ -104,6 +132,10 @@ pub fn render(app: &ValidatedApp, name: &RevisionName, settings: &Settings) -> R
         pod_template: pod::template(app, &facts, &effective),
         defaults: defaults::values(&effective),
         job_template: by_job.then(|| job::template(app, &facts, &effective)),
+        before: if by_job { job::before(app, &facts, &effective) } else { Vec::new() },
+        contract_template: phase(&migrations.contract),
+        rollback_template: phase(&migrations.rollback),
+        workers: worker::workers(app, &facts, &effective),
         effective,
     }
 }
@@ -148,6 +180,16 @@ struct Identity {
 }
 
 impl Revision {
+    /// The stored pod of a stage's Job, if it has one.
+    pub fn template_of(&self, stage: Stage) -> Option<&PodTemplateSpec> {
+        match stage {
+            Stage::Before(index) => self.before.get(index).map(|before| &before.template),
+            Stage::Migrate => self.job_template.as_ref(),
+            Stage::Contract => self.contract_template.as_ref(),
+            Stage::Rollback => self.rollback_template.as_ref(),
+        }
+    }
+
     /// Itself, if its nodes form a cluster of their own.
     pub fn isolated(&self) -> Option<&Self> {
         (self.effective.isolation == Isolation::PerRevision).then_some(self)
@@ -163,6 +205,21 @@ impl Revision {
             return Err(RevisionError::Empty { name: name() });
         };
         Self::deserialize(data).map_err(|source| RevisionError::Unreadable { name: name(), source })
+    }
+
+    /// With the workers that these Deployments of it hold.
+    #[must_use]
+    pub fn with_workers_of<'a>(mut self, deployments: impl IntoIterator<Item = &'a Deployment>) -> Self {
+        let of_it = |deployment: &&Deployment| {
+            let labels = deployment.metadata.labels.as_ref();
+            labels
+                .and_then(|labels| labels.get(labels::REVISION))
+                .is_some_and(|name| name == self.name.as_str())
+        };
+        let workers: Vec<_> =
+            deployments.into_iter().filter(of_it).filter_map(StoredWorker::from_deployment).collect();
+        self.workers.extend(workers);
+        self
     }
 
     /// Rebuilds a revision whose `ControllerRevision` was deleted by hand, from what it left: never from the
@@ -186,6 +243,10 @@ impl Revision {
             pod_template,
             defaults: defaults.and_then(|map| map.data.clone()).unwrap_or_default(),
             job_template: None,
+            before: Vec::new(),
+            contract_template: None,
+            rollback_template: None,
+            workers: BTreeMap::new(),
         })
     }
 }

@@ -83,8 +83,9 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
         defaults,
         active_service,
         headless_service,
-        migration_job,
+        migration_jobs,
         deployment,
+        workers,
         pod_disruption_budget,
     } = build::children(app, &revision, settings, &mut |bytes| bytes.fill(0));
     let mut output = String::new();
@@ -101,10 +102,13 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
     push(&mut output, &headless_service)?;
     push(&mut output, &active_service)?;
     push(&mut output, &controller_revision)?;
-    if let Some(job) = migration_job {
+    for job in migration_jobs {
         push(&mut output, &job)?;
     }
     push(&mut output, &deployment)?;
+    for worker in &workers {
+        push(&mut output, worker)?;
+    }
     if let Some(budget) = pod_disruption_budget {
         push(&mut output, &budget)?;
     }
@@ -131,7 +135,7 @@ mod tests {
     use super::{Settings, apps, documents};
     use crate::build::{self, ServiceSelector, drift::drift};
 
-    const EXAMPLES: [&str; 9] = [
+    const EXAMPLES: [&str; 11] = [
         "quickstart",
         "with-database",
         "libcluster-dns",
@@ -141,6 +145,8 @@ mod tests {
         "canary",
         "manual-approval",
         "analysis",
+        "migrations",
+        "web-and-workers",
     ];
 
     fn example(name: &str) -> String {
@@ -197,6 +203,11 @@ mod tests {
     #[test]
     fn analysis() {
         insta::assert_snapshot!(rendered("analysis"));
+    }
+
+    #[test]
+    fn web_and_workers() {
+        insta::assert_snapshot!(rendered("web-and-workers"));
     }
 
     #[test]

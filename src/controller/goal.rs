@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    api::{PhoenixApp, RevisionName, StrategyKind, ValidatedApp},
+    api::{PhoenixApp, RevisionName, StrategyKind, ValidatedApp, Worker, WorkerStrategy},
     build::Revision,
-    plan::{Goal, analysis::Proofs},
+    plan::{Budget, Goal, WorkerGoal, analysis::Proofs},
 };
 
 /// The goal of a valid app, with the revision its spec describes.
@@ -33,9 +33,14 @@ pub fn goal(app: &ValidatedApp, desired: &RevisionName) -> Goal {
         rollback_window: app.strategy.rollback_window,
         history_limit: app.revision_history_limit,
         stop_before_migration: app.strategy.kind == StrategyKind::Recreate && app.has_pvc,
+        budget: app.spec.database.as_ref().and_then(|database| {
+            let max = u32::try_from(database.max_connections?).ok()?;
+            Some(Budget { max, per_pod: database.of_a_pod() })
+        }),
         desired: desired.to_string(),
         command: app.command.clone(),
         proofs: Proofs::of(app),
+        workers: workers(app),
     }
 }
 
@@ -65,10 +70,20 @@ pub fn of_invalid(app: &PhoenixApp) -> Goal {
         rollback_window: usize::MAX,
         history_limit: usize::MAX,
         stop_before_migration: false,
+        budget: None,
         desired,
         command: None,
         proofs: Proofs::default(),
+        workers: BTreeMap::new(),
     }
+}
+
+fn workers(app: &ValidatedApp) -> BTreeMap<String, WorkerGoal> {
+    let goal = |worker: &Worker| WorkerGoal {
+        replicas: u32::try_from(worker.replicas).unwrap_or_default(),
+        recreate: worker.strategy == WorkerStrategy::Recreate,
+    };
+    app.spec.workers.iter().map(|worker| (worker.name.clone(), goal(worker))).collect()
 }
 
 /// The revision that the spec describes: one that is stored, or the name for a new one. None in the impossible case

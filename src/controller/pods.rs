@@ -196,6 +196,15 @@ pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|ready| ready.status == "True")
 }
 
+/// A container of it ended badly, was started again, and ended badly again.
+pub fn crashes(pod: &Pod) -> bool {
+    !is_ready(pod)
+        && containers(pod).any(|status| {
+            let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
+            !running && status.restart_count > 0 && ended(status).is_some()
+        })
+}
+
 /// Neither running nor about to run any more.
 pub fn is_terminal(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -305,6 +314,8 @@ mod tests {
             "pod shop-1 crashes with exit code 1: DATABASE_URL is missing: set spec.database.urlFrom to the \
              Secret that holds it"
         );
+        assert!(crashes(&terminated) && crashes(&waiting) && !crashes(&running));
+        assert!(!crashes(&with(&json!({"state": end, "restartCount": 0}))), "once is no loop");
         assert_eq!(says(&waiting), says(&terminated));
         assert_eq!(says(&running), says(&terminated));
     }

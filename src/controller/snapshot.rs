@@ -20,7 +20,7 @@ use k8s_openapi::{
 use kube::{Resource, core::PartialObjectMeta};
 
 use crate::{
-    api::{LogTail, PhoenixApp, RevisionName, names},
+    api::{LogTail, PhoenixApp, RevisionName, labels, names},
     build::Revision,
 };
 
@@ -100,6 +100,15 @@ impl Snapshot {
     pub fn revision_of(&self, meta: &ObjectMeta) -> Option<RevisionName> {
         let app = self.app.metadata.name.as_deref()?;
         meta.name.as_deref()?.strip_prefix(app)?.strip_prefix('-')?.parse().ok()
+    }
+
+    /// The worker and the revision that a Deployment is of, as its labels and its name say.
+    pub fn worker_of(&self, meta: &ObjectMeta) -> Option<(String, RevisionName)> {
+        let app = self.app.metadata.name.as_deref()?.parse().ok()?;
+        let labels = meta.labels.as_ref()?;
+        let (worker, revision) = (labels.get(labels::WORKER)?, labels.get(labels::REVISION)?.parse().ok()?);
+        let name = names::worker_deployment(&app, worker, &revision);
+        (meta.name.as_ref() == Some(&name)).then(|| (worker.clone(), revision))
     }
 
     /// Stored revisions of ours that can be read, and a sentence for each that cannot.

@@ -114,6 +114,7 @@ pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
             restarts,
             secrets_for,
             migration,
+            follow_up,
             analysis,
             smoke_tests,
             last_command,
@@ -125,6 +126,8 @@ pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
             ready_replicas: _,
             selector: _,
             effective: _,
+            rollback_safe: _,
+            workers: _,
             conditions: _,
         } = status.clone();
         let candidate = candidate.map(|mut candidate| {
@@ -144,6 +147,7 @@ pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
             restarts,
             secrets_for,
             migration,
+            follow_up,
             analysis,
             smoke_tests,
             last_command,

@@ -55,6 +55,12 @@ pub struct Rollback {
     /// One word of ten hexadecimal digits alone is a revision.
     #[arg(value_name = "APP] [REVISION", num_args = 0..=2)]
     words: Vec<String>,
+    /// Also to a revision that needs what a contract may have removed from the database.
+    #[arg(long)]
+    force: bool,
+    /// Roll the migrations of the revision that is left back, too, once its pods are gone.
+    #[arg(long)]
+    with_migrations: bool,
     #[command(flatten)]
     answer: Answer,
 }
@@ -75,7 +81,14 @@ pub enum Wish {
     /// Let it go on.
     Resume,
     /// Return to an earlier revision.
-    Rollback(Option<String>),
+    Rollback {
+        /// Absent: the one that was stable before.
+        to: Option<String>,
+        /// Also behind a contract.
+        force: bool,
+        /// With the migrations of the revision that is left.
+        with_migrations: bool,
+    },
     /// Replace every pod.
     Restart,
 }
@@ -127,8 +140,15 @@ impl Wish {
             Self::Pause => format!("pause {to}/{n}"),
             Self::Resume => format!("resume {to}/{n}"),
             Self::Restart => format!("restart {to}/{n}"),
-            Self::Rollback(Some(earlier)) => format!("rollback {to} {earlier}"),
-            Self::Rollback(None) => format!("rollback {to}"),
+            Self::Rollback { to: earlier, force, with_migrations } => {
+                let words = [
+                    Some(format!("rollback {to}")),
+                    earlier.clone(),
+                    force.then(|| "force".to_owned()),
+                    with_migrations.then(|| "with-migrations".to_owned()),
+                ];
+                words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+            }
         };
         // Words are what counts; one more space between them makes it another text.
         if last.is_some_and(|last| last.text == text) { text.replacen(' ', "  ", 1) } else { text }
@@ -163,7 +183,9 @@ impl Rollback {
     /// When the app cannot be read or written, or a word is no revision.
     pub async fn run(self, cluster: &Cluster, format: Format) -> Result<Exit> {
         let (app, revision) = words(&self.words)?;
-        self.answer.ask(app, &Wish::Rollback(revision.map(str::to_owned)), cluster, format).await
+        let (force, with_migrations) = (self.force, self.with_migrations);
+        let wish = Wish::Rollback { to: revision.map(str::to_owned), force, with_migrations };
+        self.answer.ask(app, &wish, cluster, format).await
     }
 }
 
@@ -287,6 +309,11 @@ mod tests {
     #[test]
     fn a_wish_names_what_was_seen() {
         let rest = status(json!({"stable": "0000000001", "attempt": 3}));
+        let back = |to: Option<&str>, force, with_migrations| Wish::Rollback {
+            to: to.map(str::to_owned),
+            force,
+            with_migrations,
+        };
         for (seen, wish, text) in [
             (&canary(1), Wish::Promote(None), "promote 0000000002/4/1"),
             (&canary(1), Wish::Promote(Some(1)), "promote 0000000002/4/0"),
@@ -296,8 +323,14 @@ mod tests {
             (&canary(1), Wish::Retry, "retry 0000000002/4"),
             (&canary(1), Wish::Pause, "pause 0000000002/4/1"),
             (&rest, Wish::Restart, "restart 0000000001/3/1"),
-            (&rest, Wish::Rollback(None), "rollback 0000000001/3"),
-            (&rest, Wish::Rollback(Some("0000000009".to_owned())), "rollback 0000000001/3 0000000009"),
+            (&rest, back(None, false, false), "rollback 0000000001/3"),
+            (&rest, back(Some("0000000009"), false, false), "rollback 0000000001/3 0000000009"),
+            (&rest, back(None, true, true), "rollback 0000000001/3 force with-migrations"),
+            (
+                &rest,
+                back(Some("0000000009"), false, true),
+                "rollback 0000000001/3 0000000009 with-migrations",
+            ),
         ] {
             assert_eq!(wish.text(&target(seen).unwrap(), seen.last_command.as_ref()), text);
         }

@@ -81,6 +81,9 @@ pub fn causes(view: &View) -> String {
     if view.paused {
         sentences.push("A person holds the rollout with the command pause.".to_owned());
     }
+    if view.contracted {
+        sentences.push("A contract has run, so a return to an older revision takes --force.".to_owned());
+    }
     if let Some(attempt) = &view.attempt {
         let step = attempt.steps.iter().enumerate().find(|(_, step)| step.since_seconds.is_some());
         if let Some((index, step)) = step {

@@ -49,7 +49,7 @@ pub struct Row {
     /// Why.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// `stable`, `previous` or nothing.
+    /// `stable`, `previous`, `previous, by force` (a contract stands between) or nothing.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub now: &'static str,
 }
@@ -58,6 +58,9 @@ pub struct Row {
 pub fn rows(status: &PhoenixAppStatus, images: &BTreeMap<String, String>) -> Vec<Row> {
     let now = |revision: &str| match revision {
         _ if status.stable.as_deref() == Some(revision) => "stable",
+        _ if status.previous.as_deref() == Some(revision) && status.rollback_safe == Some(false) => {
+            "previous, by force"
+        }
         _ if status.previous.as_deref() == Some(revision) => "previous",
         _ => "",
     };

@@ -14,7 +14,7 @@ use super::{
     output::Format,
     place::Cluster,
     tree::table,
-    view::{label, ready_pods},
+    view::{label, ready_nodes},
 };
 use crate::api::labels;
 
@@ -165,7 +165,7 @@ impl Mesh {
         let app = cluster.app(self.app.as_deref()).await?;
         let program = program(&app);
         let snapshot = gather(cluster, app).await?;
-        let asking = ready_pods(&snapshot, None).into_iter().map(|pod| {
+        let asking = ready_nodes(&snapshot).into_iter().map(|pod| {
             let name = pod.metadata.name.clone().unwrap_or_default();
             let mut command = exec(cluster, &name, false);
             command.args([program.as_str(), "rpc", QUESTION]);

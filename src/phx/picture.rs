@@ -35,6 +35,9 @@ pub struct View {
     pub attempt: Option<AttemptView>,
     /// Revisions that have a part or pods, the candidate first.
     pub revisions: Vec<RevisionView>,
+    /// Workers that have pods or are to have some.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerView>,
     /// The migration, while there is something to say of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migration: Option<MigrationView>,
@@ -43,6 +46,9 @@ pub struct View {
     /// Seconds since bake began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bake_seconds: Option<i64>,
+    /// A contract has run: a return to an older revision takes force.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub contracted: bool,
     /// A person holds the rollout.
     pub paused: bool,
     /// The last command and its answer.
@@ -94,6 +100,22 @@ pub enum StepState {
     Now,
     /// Ahead.
     Later,
+}
+
+/// A worker in one revision, and its pods.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerView {
+    /// Its name.
+    pub name: String,
+    /// The revision.
+    pub revision: String,
+    /// Pods that are asked for.
+    pub asked: i32,
+    /// Pods that are available.
+    pub ready: i32,
+    /// Its pods.
+    pub pods: Vec<PodView>,
 }
 
 /// One revision and its pods.

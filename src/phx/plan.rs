@@ -23,7 +23,7 @@ use super::{
     tree::{age, table},
 };
 use crate::{
-    api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp},
+    api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp, names},
     build::{self, Revision, Settings},
     cli::admission,
     controller::{drift::Drifts, goal, observe, snapshot::Snapshot},
@@ -200,8 +200,18 @@ pub fn outlook(
     let new = NewRevision {
         needs_migration: revision.job_template.is_some(),
         migration_key: revision.migration_key.clone(),
+        before: revision.before.iter().map(|before| before.name.clone()).collect(),
+        has_contract: revision.contract_template.is_some(),
+        contract_key: revision.contract_template.as_ref().map(|_| revision.canonical.contract_key()),
+        has_rollback: revision.rollback_template.is_some(),
+        workers: observe::frozen(&revision),
         upkeep: missing(&with_it).difference(&missing(stored)).cloned().collect(),
         wants_budget: build::pod_disruption_budget(app, &selector).is_some(),
+        headless: stored
+            .keys()
+            .map(|revision| names::headless_service(&app.name, Some(revision)))
+            .filter(|name| snapshot.find(&snapshot.services, name).is_some())
+            .collect(),
     };
     world.observing_since = Some(now);
     Ok(Outlook {

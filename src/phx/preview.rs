@@ -63,8 +63,8 @@ pub fn preview(
     new: NewRevision,
     start: Timestamp,
 ) -> Preview {
+    let mut recorder = Recorder::new(&goal.app, start, &new.headless);
     let mut cluster = Simulated { world, new, secret: status.secrets_for.is_some() };
-    let mut recorder = Recorder::new(&goal.app, start);
     let (mut status, mut now) = (status, start);
     for _ in 0..MOST_PASSES {
         let planned = plan(goal, &status, &cluster.world, now);

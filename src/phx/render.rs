@@ -3,7 +3,7 @@
 use super::{
     advice::advice,
     tree::{Node, Paint, age},
-    view::{AttemptView, GateView, MigrationView, PodView, RevisionView, StepState, View},
+    view::{AttemptView, GateView, MigrationView, PodView, RevisionView, StepState, View, WorkerView},
 };
 use crate::api::Phase;
 
@@ -29,6 +29,9 @@ pub fn render(view: &View, colours: bool) -> Vec<String> {
     );
     if !view.revisions.is_empty() {
         root.push(Node::new(Paint::Bold, "revisions").with(view.revisions.iter().map(revision)));
+    }
+    if !view.workers.is_empty() {
+        root.push(Node::new(Paint::Bold, "workers").with(view.workers.iter().map(worker)));
     }
     if let Some(attempt) = &view.attempt {
         root.push(steps(attempt));
@@ -85,6 +88,17 @@ fn revision(revision: &RevisionView) -> Node {
         .and(Paint::Plain, shares)
         .and(Paint::Dim, revision.image.clone().unwrap_or_default())
         .with(revision.pods.iter().map(pod))
+}
+
+fn worker(worker: &WorkerView) -> Node {
+    let full = worker.ready >= worker.asked;
+    Node::new(Paint::Bold, worker.name.clone())
+        .and(Paint::Plain, format!("of {}", worker.revision))
+        .and(
+            if full { Paint::Plain } else { Paint::Busy },
+            format!("{}/{} ready", worker.ready, worker.asked),
+        )
+        .with(worker.pods.iter().map(pod))
 }
 
 fn pod(pod: &PodView) -> Node {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use super::picture::{
-    AttemptView, GateView, MigrationView, PodView, RevisionView, StepState, StepView, View,
+    AttemptView, GateView, MigrationView, PodView, RevisionView, StepState, StepView, View, WorkerView,
 };
 use crate::{
     api::{CanaryStep, MigrationState, PhoenixAppStatus, labels},
@@ -36,6 +36,7 @@ pub fn view(snapshot: &Snapshot) -> View {
         since_seconds: ready.map(|ready| seconds(ready.last_transition_time.0, now)),
         attempt: attempt(&status, now),
         revisions: revisions(snapshot, &status),
+        workers: workers(snapshot),
         migration: migration(snapshot, &status),
         gates: status
             .conditions
@@ -49,6 +50,7 @@ pub fn view(snapshot: &Snapshot) -> View {
             })
             .collect(),
         bake_seconds: status.bake.as_ref().map(|bake| seconds(bake.since.0, now)),
+        contracted: status.rollback_safe == Some(false),
         paused: status.paused,
         last_command: status
             .last_command
@@ -110,7 +112,7 @@ fn revisions(snapshot: &Snapshot, status: &PhoenixAppStatus) -> Vec<RevisionView
         }
     }
     let mut pods: BTreeMap<String, Vec<&Pod>> = BTreeMap::new();
-    for pod in snapshot.pods.iter().filter(|pod| has_label(pod, labels::COMPONENT)) {
+    for pod in snapshot.pods.iter().filter(|pod| label(pod, labels::COMPONENT) == labels::WEB) {
         pods.entry(label(pod, labels::REVISION)).or_default().push(pod);
     }
     let published = published(snapshot);
@@ -155,6 +157,31 @@ fn revisions(snapshot: &Snapshot, status: &PhoenixAppStatus) -> Vec<RevisionView
             pods: pod_views(snapshot, pods.get(name).into_iter().flatten().copied()),
         })
         .collect()
+}
+
+/// Workers that have pods or are to have some, by name.
+fn workers(snapshot: &Snapshot) -> Vec<WorkerView> {
+    let mut workers = Vec::new();
+    for deployment in snapshot.deployments.iter().filter(|object| snapshot.owns(&object.metadata)) {
+        let Some((name, revision)) = snapshot.worker_of(&deployment.metadata) else { continue };
+        let of_it = |pod: &&std::sync::Arc<Pod>| {
+            label(pod, labels::WORKER) == name && label(pod, labels::REVISION) == revision.as_str()
+        };
+        let pods = pod_views(snapshot, snapshot.pods.iter().filter(of_it).map(AsRef::as_ref));
+        let asked = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        if asked > 0 || !pods.is_empty() {
+            let ready = deployment.status.as_ref().and_then(|status| status.available_replicas);
+            workers.push(WorkerView {
+                name,
+                revision: revision.to_string(),
+                asked,
+                ready: ready.unwrap_or_default(),
+                pods,
+            });
+        }
+    }
+    workers.sort_by(|one, other| (&one.name, &one.revision).cmp(&(&other.name, &other.revision)));
+    workers
 }
 
 /// Images by revision: of stored revisions, and of Deployments.
@@ -251,11 +278,18 @@ fn pod_view(snapshot: &Snapshot, pod: &Pod) -> PodView {
 
 /// Ready pods of a revision that serve and are not going.
 pub fn ready_pods<'a>(snapshot: &'a Snapshot, revision: Option<&str>) -> Vec<&'a Pod> {
+    let mut pods = ready_nodes(snapshot);
+    pods.retain(|pod| label(pod, labels::COMPONENT) == labels::WEB);
+    pods.retain(|pod| revision.is_none_or(|revision| label(pod, labels::REVISION) == revision));
+    pods
+}
+
+/// Ready pods that are not going, those of workers included.
+pub fn ready_nodes(snapshot: &Snapshot) -> Vec<&Pod> {
     let mut pods: Vec<&Pod> = snapshot
         .pods
         .iter()
         .filter(|pod| has_label(pod, labels::COMPONENT) && !is_terminal(pod))
-        .filter(|pod| revision.is_none_or(|revision| label(pod, labels::REVISION) == revision))
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .filter(|pod| condition(pod, "Ready").is_some_and(|ready| ready.status == "True"))
         .map(AsRef::as_ref)

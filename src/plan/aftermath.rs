@@ -1,10 +1,10 @@
 //! After a promotion: the bake, in which a failure still returns, and what is kept of the revision before.
 
 use super::report::Gate;
-use super::{Draft, clock, decide, proof, strategy};
+use super::{Draft, clock, decide, proof, strategy, workers};
 use crate::api::Outcome;
 
-/// How the checks of the bake stand. Should one have failed, the revision before is stable again, if it is still
+/// How the checks of the bake stand. Should one have failed, or workers crash, the revision before is stable again, if it is still
 /// stored.
 pub(super) fn prove(d: &mut Draft) -> Gate {
     let gate = proof::bake(d);
@@ -13,6 +13,13 @@ pub(super) fn prove(d: &mut Draft) -> Gate {
         && d.world.revisions.contains_key(&previous)
     {
         decide::revert(d, &previous, "", Outcome::Failed, proof::ANALYSIS_FAILED, message);
+    }
+    if d.status.candidate.is_none()
+        && let Some(previous) = d.status.previous.clone()
+        && d.world.revisions.contains_key(&previous)
+        && let Some(message) = workers::fail_the_bake(d)
+    {
+        decide::revert(d, &previous, "", Outcome::Failed, workers::NOT_READY, &message);
     }
     gate
 }

@@ -8,8 +8,8 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::Rev;
-use super::{Draft, analysis, decide, proof, rollout, strategy};
-use crate::api::{CommandAnswer, LastCommand, Outcome};
+use super::{Draft, analysis, budget, decide, follow_up, proof, rollout, strategy};
+use crate::api::{CommandAnswer, FollowUpKind, LastCommand, Outcome};
 
 /// Answers the command in the annotation, once.
 pub(super) fn take(d: &mut Draft) {
@@ -58,7 +58,16 @@ struct Command<'a> {
     number: Option<i64>,
     /// Of `rollback`: the revision to return to.
     to: Option<&'a str>,
+    /// Of `rollback`: also to a revision that a contract has taken something from.
+    force: bool,
+    /// Of `rollback`: the migrations of the revision that is left are rolled back, too.
+    with_migrations: bool,
 }
+
+/// Word of `rollback`: to a revision that a contract has taken something from, too.
+const FORCE: &str = "force";
+/// Word of `rollback`: the migrations of the revision that is left are rolled back, too.
+const WITH_MIGRATIONS: &str = "with-migrations";
 
 /// What becomes of a command, and why.
 struct Answer(CommandAnswer, String);
@@ -75,10 +84,13 @@ fn refused(message: impl fmt::Display) -> Answer {
     Answer(CommandAnswer::Refused, message.to_string())
 }
 
+const BUSY: &str = "a Job that follows the last rollout runs; wait for its end, or `abort` it";
+
 const FORM: &str = "write `<verb> <revision>/<attempt>`, with a verb of promote, promote-full, abort, retry and \
                     rollback, or `<verb> <revision>/<attempt>/<n>`, with a verb of pause, resume and restart and n one \
                     more than status.lastCommand.n; revision and attempt as in status.candidate, or, without one, \
-                    status.stable and status.attempt";
+                    status.stable and status.attempt. `rollback` may go on with a revision, and with the \
+                    words force and with-migrations";
 
 fn parse(text: &str) -> Result<Command<'_>, String> {
     let mut words = text.split_whitespace();
@@ -87,9 +99,15 @@ fn parse(text: &str) -> Result<Command<'_>, String> {
         return Err(format!("{word:?} is not a command: {FORM}"));
     };
     let target = words.next().ok_or_else(|| format!("the command names no target: {FORM}"))?;
-    let to = words.next().filter(|_| *verb == Verb::Rollback);
-    if words.next().is_some() || (to.is_none() && text.split_whitespace().count() > 2) {
-        return Err(format!("the command has too many words: {FORM}"));
+    let (mut to, mut force, mut with_migrations) = (None, false, false);
+    for word in words {
+        match word {
+            _ if *verb != Verb::Rollback => return Err(format!("the command has too many words: {FORM}")),
+            FORCE if !force => force = true,
+            WITH_MIGRATIONS if !with_migrations => with_migrations = true,
+            _ if to.is_none() && !force && !with_migrations => to = Some(word),
+            _ => return Err(format!("the command has too many words: {FORM}")),
+        }
     }
     let mut parts = target.split('/');
     let revision = parts.next().filter(|revision| !revision.is_empty());
@@ -106,7 +124,7 @@ fn parse(text: &str) -> Result<Command<'_>, String> {
     };
     match (revision, attempt) {
         (Some(revision), Some(attempt)) if well_formed && parts.next().is_none() => {
-            Ok(Command { verb: *verb, revision, attempt, number, to })
+            Ok(Command { verb: *verb, revision, attempt, number, to, force, with_migrations })
         }
         _ => Err(format!("{target:?} is not a target: {FORM}")),
     }
@@ -168,6 +186,7 @@ impl Command<'_> {
             Some(candidate) if candidate.verdict.as_ref().is_none_or(|verdict| !verdict.returned) => {
                 return refused("a rollout is under way; `abort` ends it");
             }
+            _ if follow_up::in_flight(d) => return refused(BUSY),
             _ => {}
         }
         let Some(stable) = d.stable() else { return refused("nothing is stable yet") };
@@ -188,10 +207,45 @@ impl Command<'_> {
         if revision.needs_migration && !revision.migrated {
             return refused(format!("revision {to} has never migrated the database, so it never ran"));
         }
+        if let Some(newer) = follow_up::locked_by(d, &to).filter(|_| !self.force) {
+            return refused(format!(
+                "revision {to} may need what the contract of revision {newer} has removed from the database; add the \
+                 word `{FORCE}` if you know that it does not"
+            ));
+        }
+        if let Some(why) = self.no_way_back(d, &stable, &to) {
+            return refused(why);
+        }
         let asked = d.goal.command.clone().unwrap_or_default();
         let message = format!("a person returned from revision {stable} to {to}");
         decide::revert(d, &to, &asked, Outcome::RolledBack, "RolledBackByCommand", &message);
-        accepted(format!("revision {to} is stable again; requests move once its pods can take them"))
+        let back = format!("revision {to} is stable again; requests move once its pods can take them");
+        if !self.with_migrations {
+            return accepted(back);
+        }
+        let attempt = d.status.attempt;
+        d.status.follow_up = Some(follow_up::begin(FollowUpKind::Rollback, &stable, attempt));
+        accepted(format!(
+            "{back}; the migrations of revision {stable} are rolled back once its pods are gone"
+        ))
+    }
+
+    /// Why migrations cannot be rolled back although it is asked for.
+    fn no_way_back(&self, d: &Draft, from: &Rev, to: &Rev) -> Option<String> {
+        let (revisions, with) = (&d.world.revisions, self.with_migrations);
+        let (from_stored, to_stored) = (revisions.get(from).filter(|_| with), revisions.get(to)?);
+        if !with {
+            return None;
+        }
+        if !from_stored.is_some_and(|revision| revision.has_rollback) {
+            return Some(format!(
+                "revision {from} was made without migrations.rollback, so nothing is known to roll its migrations \
+                 back; leave out `{WITH_MIGRATIONS}`"
+            ));
+        }
+        let same = from_stored.and_then(|revision| revision.migration_key.as_ref())
+            == to_stored.migration_key.as_ref();
+        same.then(|| format!("revisions {from} and {to} share one migration; leave out `{WITH_MIGRATIONS}`"))
     }
 }
 
@@ -229,7 +283,7 @@ fn abort(d: &mut Draft) -> Answer {
             }
             accepted("traffic returns to the stable revision")
         }
-        Some(_) => ignored("the rollout has ended already"),
+        Some(_) => give_up(d, "the rollout has ended already"),
         None => match (d.status.bake.is_some(), d.status.previous.clone()) {
             (true, Some(previous)) if d.world.revisions.contains_key(&previous) => {
                 let message = "a person ended the rollout during its bake";
@@ -237,13 +291,19 @@ fn abort(d: &mut Draft) -> Answer {
                 decide::revert(d, &previous, &asked, Outcome::Aborted, REASON, message);
                 accepted(format!("traffic returns to revision {previous}"))
             }
-            _ => ignored("no rollout is under way; `rollback` returns to an earlier revision"),
+            _ => give_up(d, "no rollout is under way; `rollback` returns to an earlier revision"),
         },
     }
 }
 
+/// What follows the last rollout ends; if there is nothing, `else_` says why.
+fn give_up(d: &mut Draft, else_: &str) -> Answer {
+    follow_up::abort(d).map_or_else(|| ignored(else_), accepted)
+}
+
 fn retry(d: &mut Draft) -> Answer {
     match d.status.candidate.clone() {
+        Some(_) if follow_up::in_flight(d) => refused(BUSY),
         Some(candidate) if candidate.verdict.is_some() => {
             d.status.paused = false;
             let asked = d.goal.command.clone().unwrap_or_default();
@@ -251,6 +311,7 @@ fn retry(d: &mut Draft) -> Answer {
             accepted(format!("attempt {} begins", d.status.attempt))
         }
         Some(_) => refused("the rollout is still under way; abort it first"),
+        None if follow_up::retry(d) => accepted("what followed the last rollout is begun again"),
         None => refused("no rollout has failed"),
     }
 }
@@ -273,8 +334,11 @@ fn resume(d: &mut Draft) -> Answer {
 
 fn restart(d: &mut Draft, revision: &str) -> Answer {
     let now = d.now;
-    if d.world.asked(revision) == 0 {
+    if d.world.asked(revision) == 0 && !d.world.has_workers(revision) {
         return refused(format!("revision {revision} has no pods"));
+    }
+    if let Some(why) = budget::no_restart(d) {
+        return refused(why);
     }
     // Of revisions that are gone nothing needs to be known.
     let world = d.world;
@@ -289,7 +353,20 @@ mod tests {
 
     #[test]
     fn parses_what_the_documentation_shows() {
-        let command = |verb, number, to| Command { verb, revision: "7f3a9c1d2e", attempt: 4, number, to };
+        let command = |verb, number, to| Command {
+            verb,
+            revision: "7f3a9c1d2e",
+            attempt: 4,
+            number,
+            to,
+            force: false,
+            with_migrations: false,
+        };
+        let back = |to, force, with_migrations| Command {
+            force,
+            with_migrations,
+            ..command(Verb::Rollback, None, to)
+        };
         for (text, parsed) in [
             ("abort 7f3a9c1d2e/4", command(Verb::Abort, None, None)),
             ("promote 7f3a9c1d2e/4", command(Verb::Promote, None, None)),
@@ -297,6 +374,9 @@ mod tests {
             ("promote-full 7f3a9c1d2e/4", command(Verb::PromoteFull, None, None)),
             ("rollback 7f3a9c1d2e/4", command(Verb::Rollback, None, None)),
             ("rollback 7f3a9c1d2e/4 0123456789", command(Verb::Rollback, None, Some("0123456789"))),
+            ("rollback 7f3a9c1d2e/4 force", back(None, true, false)),
+            ("rollback 7f3a9c1d2e/4 with-migrations force", back(None, true, true)),
+            ("rollback 7f3a9c1d2e/4 0123456789 with-migrations", back(Some("0123456789"), false, true)),
             ("restart 7f3a9c1d2e/4/7", command(Verb::Restart, Some(7), None)),
         ] {
             assert_eq!(parse(text), Ok(parsed), "{text}");
@@ -318,6 +398,9 @@ mod tests {
             "pause x/1",
             "restart x/1/",
             "rollback x/1 y z",
+            "rollback x/1 force force",
+            "rollback x/1 force y",
+            "retry x/1 force",
             "rollback x/1/2",
             "resume x/1/2/3",
         ] {

@@ -8,11 +8,15 @@ use super::replicas::Moves;
 use super::report::{self, Found, Gate};
 use super::strategy;
 use super::world::{Rev, RevisionObs, Selector, Upkeep};
-use super::{Draft, Facts, Write, aftermath, clock, history, migration, proof, prune, rollout, traffic};
+use super::{
+    Draft, Facts, Write, aftermath, budget, clock, follow_up, history, migration, proof, prune, rollout,
+    traffic, workers,
+};
 use crate::api::{Candidate, OnFailure, Outcome, StrategyKind, Verdict};
 
 /// Decides everything but what the status says about it.
 pub(super) fn decide(d: &mut Draft) -> Found {
+    follow_up::adopt(d);
     choose(d);
     let mut found = match d.status.candidate.clone() {
         Some(candidate) if candidate.verdict.is_none() => forward(d, &candidate),
@@ -27,6 +31,10 @@ pub(super) fn decide(d: &mut Draft) -> Found {
             Found { analysis, ..found }
         }
     };
+    found.workers = workers::go_on(d);
+    if found.prunable {
+        prune::prune(d);
+    }
     proof::sweep(d);
     found.surplus = d.status.candidate.is_none() && d.stable().is_some_and(|stable| !alone(d, &stable));
     record_facts(d);
@@ -37,6 +45,9 @@ pub(super) fn decide(d: &mut Draft) -> Found {
 fn choose(d: &mut Draft) {
     let desired = d.goal.desired.clone();
     let spec = format!("generation {}", d.goal.generation);
+    if follow_up::in_flight(d) {
+        return;
+    }
     match d.status.candidate.clone() {
         None if d.status.stable.as_ref() != Some(&desired) => start(d, &desired, &spec),
         Some(candidate) if candidate.revision != desired => {
@@ -64,6 +75,7 @@ pub(super) fn start(d: &mut Draft, revision: &Rev, asked: &str) {
     d.status.migration = None;
     d.status.bake = None;
     d.status.kept = None;
+    follow_up::supersede(d, revision);
     d.status.analysis.clear();
     d.status.smoke_tests.clear();
     d.status.conditions.retain(|condition| !report::PROOFS.contains(&condition.type_.as_str()));
@@ -111,6 +123,7 @@ pub(super) fn revert(d: &mut Draft, to: &Rev, asked: &str, outcome: Outcome, rea
     let strategy = d.status.bake.take().map_or(d.goal.strategy, |bake| bake.strategy);
     d.status.previous = Some(from.clone());
     d.status.kept = None;
+    d.status.follow_up = None;
     d.status.promotion += 1;
     d.status.attempt += 1;
     // What was tried last is not to be tried again by itself; a newer spec is.
@@ -148,6 +161,19 @@ fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
         found.migrated = Gate::Waiting("the revision is being stored".to_owned());
         return found;
     };
+    if !migration::in_flight(d, candidate)
+        && let Some(why) = budget::blocked(d, candidate, &revision)
+    {
+        clock::stop(d);
+        if d.world.asked(&candidate.revision) == 0 {
+            hold(d, candidate);
+        } else {
+            let moves = strategy::freeze(d, candidate, strategy::aim(d, candidate));
+            perform(d, Some(&candidate.revision), &moves);
+        }
+        found.blocked = Some(why);
+        return found;
+    }
     // Before the Job, which reads the revision's defaults.
     upkeep(d, &[&candidate.revision]);
     found.migrated = migration::gate(d, candidate, &revision);
@@ -202,11 +228,10 @@ fn back(d: &mut Draft, candidate: &Candidate) -> Found {
     {
         verdict.returned = true;
     }
+    follow_up::go_on(d, returned || done);
     if returned || done {
         clock::stop(d);
-        if found.waits.is_none() {
-            prune::prune(d);
-        }
+        found.prunable = found.waits.is_none();
     } else {
         let available = d.world.deployments.get(&stable).map_or(0, |deployment| deployment.available);
         found.overdue = d.goal.replicas > 0 && clock::run(d, available);
@@ -250,9 +275,8 @@ fn rest(d: &mut Draft) -> Found {
     found.settled = is_up(d, &stable) && d.world.serving(&stable) >= d.goal.replicas;
     found.worst = worst(d, &stable);
     found.waits = strategy::waits_for(strategy, d.world, &stable);
-    if found.settled && job_gone {
-        prune::prune(d);
-    }
+    follow_up::go_on(d, found.settled);
+    found.prunable = found.settled && job_gone;
     found
 }
 
@@ -309,6 +333,7 @@ fn hold(d: &mut Draft, candidate: &Candidate) {
 
 /// Writes the moves: the selector first, then raises and repairs, and at the very end the one lowering.
 pub(super) fn perform(d: &mut Draft, focus: Option<&Rev>, moves: &Moves) {
+    let moves = &budget::squeeze(d, moves.clone());
     let selector = traffic::steer(d, focus, moves);
     d.status.selector = traffic::text(&d.goal.app, &selector);
     traffic::preview(d);
@@ -352,7 +377,9 @@ fn set_replicas(d: &mut Draft, revision: &Rev, replicas: u32) {
 fn upkeep(d: &mut Draft, revisions: &[&Rev]) {
     let world = d.world;
     let may_start = |revision: &Rev| {
-        revisions.contains(&revision) && world.revisions.contains_key(revision) || world.asked(revision) > 0
+        revisions.contains(&revision) && world.revisions.contains_key(revision)
+            || world.asked(revision) > 0
+            || world.has_workers(revision)
     };
     let has_nodes = |revision: &Rev| may_start(revision) || world.pod_objects(revision) > 0;
     for child in &world.upkeep {

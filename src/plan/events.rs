@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::report::SECRET_REGENERATED;
-use crate::api::{Candidate, MigrationState, PhoenixAppStatus};
+use crate::api::{Candidate, FollowUp, FollowUpKind, FollowUpState, MigrationState, PhoenixAppStatus};
 
 /// Whether an event tells of something that went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +30,16 @@ pub fn events(old: &PhoenixAppStatus, new: &PhoenixAppStatus) -> Vec<Event> {
     let mut events = Vec::new();
     attempts(old, new, &mut events);
     migration(old, new, &mut events);
+    events.extend(follow_up(old, new));
     if new.stable != old.stable
         && let Some(stable) = &new.stable
     {
-        events.push(normal("Promoted", format!("revision {stable} is stable")));
+        let rolled_out = old.candidate.as_ref().is_some_and(|candidate| candidate.revision == *stable);
+        events.push(match &old.stable {
+            _ if rolled_out => normal("Promoted", format!("revision {stable} is stable")),
+            Some(left) => normal("Reverted", format!("revision {stable} is stable again, instead of {left}")),
+            None => normal("Recovered", format!("the stored revisions tell that {stable} is stable")),
+        });
     }
     if new.last_command != old.last_command
         && let Some(command) = &new.last_command
@@ -86,6 +92,35 @@ fn migration(old: &PhoenixAppStatus, new: &PhoenixAppStatus, events: &mut Vec<Ev
     }
 }
 
+fn follow_up(old: &PhoenixAppStatus, new: &PhoenixAppStatus) -> Option<Event> {
+    let now = new.follow_up.as_ref()?;
+    let same = |known: &&FollowUp| (known.kind, known.attempt) == (now.kind, now.attempt);
+    let before = old.follow_up.as_ref().filter(same).map(|known| known.state);
+    if before == Some(now.state) {
+        return None;
+    }
+    let revision = &now.revision;
+    match (now.kind, now.state) {
+        (FollowUpKind::Contract, FollowUpState::Succeeded) => {
+            Some(normal("Contracted", format!("the contract of revision {revision} is done")))
+        }
+        (FollowUpKind::Rollback, FollowUpState::Succeeded) => Some(normal(
+            "MigrationsRolledBack",
+            format!("the migrations of revision {revision} are rolled back"),
+        )),
+        (FollowUpKind::Contract, FollowUpState::Ending) => {
+            Some(warning("ContractFailed", now.message.clone()))
+        }
+        (FollowUpKind::Rollback, FollowUpState::Ending) => {
+            Some(warning("MigrationsNotRolledBack", now.message.clone()))
+        }
+        (_, FollowUpState::Failed) if before != Some(FollowUpState::Ending) => {
+            Some(warning("FollowUpGivenUp", now.message.clone()))
+        }
+        _ => None,
+    }
+}
+
 fn condition<'a>(status: &'a PhoenixAppStatus, kind: &str) -> Option<&'a Condition> {
     status.conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True")
 }
@@ -100,4 +135,29 @@ const fn normal(reason: &'static str, note: String) -> Event {
 
 const fn warning(reason: &'static str, note: String) -> Event {
     Event { kind: EventKind::Warning, reason, note }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stable(revision: &str) -> PhoenixAppStatus {
+        PhoenixAppStatus { stable: Some(revision.to_owned()), ..PhoenixAppStatus::default() }
+    }
+
+    #[test]
+    fn only_a_rollout_promotes() {
+        let reasons = |old: &PhoenixAppStatus, new: &PhoenixAppStatus| -> Vec<&str> {
+            events(old, new).iter().map(|event| event.reason).collect()
+        };
+        let candidate = serde_json::json!({
+            "revision": "b", "attempt": 2, "strategy": "Rolling", "startedAt": "2026-01-01T00:00:00Z",
+        });
+        let candidate = serde_json::from_value(candidate).unwrap();
+        let under_way = PhoenixAppStatus { candidate: Some(candidate), attempt: 2, ..stable("a") };
+        assert_eq!(reasons(&under_way, &stable("b")), ["Promoted"]);
+        assert_eq!(reasons(&stable("b"), &stable("a")), ["Reverted"]);
+        assert_eq!(reasons(&PhoenixAppStatus::default(), &stable("a")), ["Recovered"]);
+        assert!(reasons(&stable("a"), &stable("a")).is_empty());
+    }
 }

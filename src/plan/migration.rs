@@ -1,11 +1,12 @@
 //! The migration gate: one Job, one success, recorded before any pod of the revision exists.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::report::Gate;
 use super::world::{JobFailure, JobObs, JobState, RevisionObs};
-use super::{Draft, Facts, Write, clock, decide, strategy};
-use crate::api::{Candidate, MigrationState, MigrationStatus, Outcome};
+use super::{Draft, Facts, Write, budget, clock, decide, follow_up, strategy};
+use crate::api::{Candidate, MigrationState, MigrationStatus, Outcome, Stage};
 
 /// Seconds before the first self-made retry of a migration without a stable revision; doubled each time.
 const FIRST_RETRY: i64 = 10;
@@ -37,24 +38,32 @@ pub(super) fn gate(d: &mut Draft, candidate: &Candidate, revision: &RevisionObs)
         return Gate::NotRequired;
     }
     if let Some(twin) = same_key(d, revision) {
-        record(d, candidate, revision);
+        record(d, candidate, revision, Stage::Migrate);
         return Gate::Waiting(format!("the migration of revision {twin} covers this one"));
     }
-    let job = d
-        .world
-        .jobs
-        .iter()
-        .find(|job| job.attempt == candidate.attempt && job.revision == candidate.revision);
-    match job.cloned() {
+    let stage = stage(candidate, revision);
+    match d.world.jobs.iter().find(|job| job.stage == stage && is_of(candidate, job)).cloned() {
         Some(job) => running(d, candidate, revision, &job),
-        None => absent(d, candidate),
+        None => absent(d, candidate, stage),
     }
+}
+
+/// The first stage that is not recorded. What comes before a migration comes anew with each attempt.
+fn stage(candidate: &Candidate, revision: &RevisionObs) -> Stage {
+    let (attempt, count) = revision.before_done;
+    let done = if attempt == candidate.attempt { count } else { 0 };
+    if done < revision.before.len() { Stage::Before(done) } else { Stage::Migrate }
+}
+
+/// One of the Jobs that gate this candidate.
+fn is_of(candidate: &Candidate, job: &JobObs) -> bool {
+    job.stage.gates() && job.attempt == candidate.attempt && job.revision == candidate.revision
 }
 
 /// Whether the candidate's Job still has to end before anything may take the candidate's place.
 pub(super) fn in_flight(d: &Draft, candidate: &Candidate) -> bool {
     let ending = d.status.migration.as_ref().is_some_and(|m| m.state == MigrationState::Ending);
-    let own = |job: &&JobObs| job.attempt == candidate.attempt && job.revision == candidate.revision;
+    let own = |job: &&JobObs| is_of(candidate, job);
     let recorded = d.world.revisions.get(&candidate.revision).is_some_and(|revision| revision.migrated);
     let job = d.world.jobs.iter().find(own);
     ending || job.is_some_and(|job| !(recorded && job.terminating))
@@ -68,9 +77,9 @@ pub(super) fn clear(d: &mut Draft, candidate: Option<&Candidate>) -> Option<Stri
                 d.world.revisions.get(&job.revision).filter(|revision| !revision.migrated).cloned();
             match (&job.state, unrecorded, candidate) {
                 (JobState::Succeeded, Some(revision), Some(candidate))
-                    if candidate.revision == job.revision =>
+                    if candidate.revision == job.revision && job.stage == Stage::Migrate =>
                 {
-                    record(d, candidate, &revision);
+                    record(d, candidate, &revision, Stage::Migrate);
                 }
                 _ => delete(d, &job),
             }
@@ -94,8 +103,13 @@ fn running(d: &mut Draft, candidate: &Candidate, revision: &RevisionObs, job: &J
         return Gate::Waiting(format!("waits until the migration Job {} is gone", job.name));
     }
     if let JobState::Succeeded = job.state {
-        record(d, candidate, revision);
-        return Gate::Waiting("the migration succeeded and is being recorded".to_owned());
+        record(d, candidate, revision, job.stage);
+        return Gate::Waiting(match job.stage {
+            Stage::Before(index) => {
+                format!("{} succeeded and is being recorded", before(revision, index))
+            }
+            _ => "the migration succeeded and is being recorded".to_owned(),
+        });
     }
     if d.status.migration.as_ref().is_some_and(|m| m.state == MigrationState::Ending) {
         delete(d, job);
@@ -109,9 +123,20 @@ fn running(d: &mut Draft, candidate: &Candidate, revision: &RevisionObs, job: &J
         }
         _ => {
             let why = job.waiting.as_ref().map_or_else(String::new, |why| format!(": {why}"));
-            Gate::Waiting(format!("the migration Job {} runs{why}", job.name))
+            Gate::Waiting(match job.stage {
+                Stage::Before(index) => {
+                    format!("{}, Job {}, runs{why}", before(revision, index), job.name)
+                }
+                _ => format!("the migration Job {} runs{why}", job.name),
+            })
         }
     }
+}
+
+/// A Job before the migration, in words.
+fn before(revision: &RevisionObs, index: usize) -> String {
+    let name = revision.before.get(index).map_or("", String::as_str);
+    format!("before the migration: {name} ({} of {})", index + 1, revision.before.len())
 }
 
 /// Keeps what is known of a failure before its Job goes.
@@ -133,7 +158,14 @@ fn ending(d: &mut Draft, candidate: &Candidate, job: &JobObs, failure: &JobFailu
     Gate::Waiting(message)
 }
 
-fn sentence(job: &JobObs, failure: &JobFailure) -> String {
+/// Why a Job failed, with the telling line of its log.
+pub(super) fn sentence(job: &JobObs, failure: &JobFailure) -> String {
+    let what = match job.stage {
+        Stage::Before(_) => "Job before the migration,",
+        Stage::Migrate => "migration Job",
+        Stage::Contract => "contract Job",
+        Stage::Rollback => "Job that rolls migrations back,",
+    };
     let code = failure.exit_code.map_or_else(String::new, |code| format!(" with exit code {code}"));
     let why = job.waiting.as_ref().map_or_else(String::new, |why| format!(": {why}"));
     // Elixir prints the exception first and the stack trace below it.
@@ -141,10 +173,11 @@ fn sentence(job: &JobObs, failure: &JobFailure) -> String {
     let raised = lines.clone().find(|line| line.starts_with("** ("));
     let telling = raised.or_else(|| lines.clone().find(|line| !line.is_empty()));
     let telling = telling.map_or_else(String::new, |line| format!("{LOG_QUOTE}{line}"));
-    format!("the migration Job {} failed ({}){code}{why}{telling}", job.name, failure.reason)
+    let comma = if what.ends_with(',') { "," } else { "" };
+    format!("the {what} {}{comma} failed ({}){code}{why}{telling}", job.name, failure.reason)
 }
 
-fn absent(d: &mut Draft, candidate: &Candidate) -> Gate {
+fn absent(d: &mut Draft, candidate: &Candidate, stage: Stage) -> Gate {
     let known = d.status.migration.clone().filter(|m| m.attempt == candidate.attempt);
     if let Some(waiting) = clear(d, None) {
         return Gate::Waiting(waiting);
@@ -171,8 +204,14 @@ fn absent(d: &mut Draft, candidate: &Candidate) -> Gate {
     if d.status.paused {
         return Gate::Waiting(PAUSED.to_owned());
     }
-    d.write(Write::CreateJob { revision: candidate.revision.clone(), attempt: candidate.attempt });
-    Gate::Waiting("the migration Job starts".to_owned())
+    if let Some(waiting) = budget::no_job(d) {
+        return Gate::Waiting(waiting);
+    }
+    d.write(Write::CreateJob { revision: candidate.revision.clone(), stage, attempt: candidate.attempt });
+    Gate::Waiting(match stage {
+        Stage::Before(_) => "a Job before the migration starts".to_owned(),
+        _ => "the migration Job starts".to_owned(),
+    })
 }
 
 /// The Job and its pod are gone. With a stable revision the attempt fails; without one it is tried again, since
@@ -185,8 +224,7 @@ fn failed(d: &mut Draft, mut migration: MigrationStatus) -> Gate {
         decide::end(d, Outcome::Failed, FAILED, &message);
         return Gate::Failed { reason, message };
     }
-    let factor = 1_i64 << migration.retries.clamp(0, 10);
-    let due = clock::after(d.now, (FIRST_RETRY * factor).min(LONGEST_RETRY));
+    let due = retry_at(d, migration.retries);
     migration.state = MigrationState::WaitingToRetry;
     migration.retries += 1;
     migration.retry_at = Some(Time(due));
@@ -195,13 +233,27 @@ fn failed(d: &mut Draft, mut migration: MigrationStatus) -> Gate {
     Gate::Failing { reason, message }
 }
 
-fn record(d: &mut Draft, candidate: &Candidate, revision: &RevisionObs) {
-    let facts = Facts { migrated: Some(true), ..Facts::default() };
+/// When something is tried again that has been so often already.
+pub(super) fn retry_at(d: &Draft, retries: i32) -> Timestamp {
+    let factor = 1_i64 << retries.clamp(0, 10);
+    clock::after(d.now, (FIRST_RETRY * factor).min(LONGEST_RETRY))
+}
+
+fn record(d: &mut Draft, candidate: &Candidate, revision: &RevisionObs, stage: Stage) {
+    let facts = match stage {
+        Stage::Before(index) => Facts { before: Some((candidate.attempt, index + 1)), ..Facts::default() },
+        _ => Facts { migrated: Some(true), ..Facts::default() },
+    };
     d.write(Write::Annotate {
         revision: candidate.revision.clone(),
         facts,
         version: revision.version.clone(),
     });
+}
+
+/// A Job has to run for this revision before its pods.
+pub(super) fn is_due(d: &Draft, revision: &RevisionObs) -> bool {
+    revision.needs_migration && !revision.migrated && same_key(d, revision).is_none()
 }
 
 /// Another revision with the same migration key whose migration is recorded.
@@ -211,11 +263,12 @@ fn same_key(d: &Draft, revision: &RevisionObs) -> Option<String> {
     d.world.revisions.iter().find(|(_, other)| twin(other)).map(|(name, _)| name.clone())
 }
 
+/// A Job that nothing waits for any more.
 fn leftover(d: &Draft) -> Option<JobObs> {
-    d.world.jobs.first().cloned()
+    d.world.jobs.iter().find(|job| !follow_up::owns(&d.status, job)).cloned()
 }
 
-fn delete(d: &mut Draft, job: &JobObs) {
+pub(super) fn delete(d: &mut Draft, job: &JobObs) {
     if !job.terminating {
         let (name, uid, version) = (job.name.clone(), job.uid.clone(), job.version.clone());
         d.write(Write::DeleteJob { name, uid, version });
@@ -223,7 +276,7 @@ fn delete(d: &mut Draft, job: &JobObs) {
 }
 
 /// Pods of migrations that have not ended, whatever made them.
-fn others(d: &Draft) -> Option<String> {
+pub(super) fn others(d: &Draft) -> Option<String> {
     let pod = d.world.migration_pods.first()?;
     let node = pod.node.as_ref().map_or_else(String::new, |node| format!(" on node {node}"));
     Some(format!("waits until the migration pod {}{node} has ended", pod.name))

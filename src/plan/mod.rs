@@ -6,10 +6,12 @@
 
 mod aftermath;
 pub mod analysis;
+mod budget;
 mod clock;
 mod command;
 mod decide;
 mod events;
+mod follow_up;
 mod history;
 mod migration;
 mod proof;
@@ -20,6 +22,7 @@ mod report;
 mod rollout;
 mod strategy;
 mod traffic;
+mod workers;
 mod world;
 
 #[cfg(test)]
@@ -27,15 +30,15 @@ mod tests;
 
 use jiff::Timestamp;
 
-use crate::api::{Outcome, PhoenixAppStatus};
+use crate::api::{Outcome, PhoenixAppStatus, Stage};
 use analysis::Measurement;
 
 pub use events::{Event, EventKind, events};
 pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
 pub use world::{
-    DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
-    RevisionObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, World,
+    Budget, DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
+    RevisionObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerGoal, WorkerObs, World,
 };
 
 /// What to do now.
@@ -51,7 +54,8 @@ pub struct Plan {
     pub measure: Vec<Measurement>,
 }
 
-/// One change to a child. At most one write of a plan lowers, moves or deletes something, and it is the last.
+/// One change to a child. Of those that requests depend on, at most one write of a plan lowers, moves or deletes
+/// something, and it is the last; each worker is judged by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// Make the generated Secret if there is none.
@@ -122,10 +126,43 @@ pub enum Write {
         /// The version it was planned from.
         version: String,
     },
-    /// Make the migration Job, provided that a live list shows no other migration pod.
+    /// Make the Deployment of a worker from the stored revision.
+    CreateWorker {
+        /// The worker.
+        worker: String,
+        /// The revision.
+        revision: Rev,
+        /// `spec.replicas`.
+        replicas: u32,
+    },
+    /// Scale or repair the Deployment of a worker from the stored revision.
+    ApplyWorker {
+        /// The worker.
+        worker: String,
+        /// The revision.
+        revision: Rev,
+        /// `spec.replicas`.
+        replicas: u32,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Delete the Deployment of a worker that its revision needs no more.
+    DeleteWorker {
+        /// The worker.
+        worker: String,
+        /// The revision.
+        revision: Rev,
+        /// The UID it was planned from.
+        uid: String,
+        /// The version it was planned from.
+        version: String,
+    },
+    /// Make a Job of a migration, provided that a live list shows no other migration pod.
     CreateJob {
         /// The revision.
         revision: Rev,
+        /// Which one.
+        stage: Stage,
         /// The attempt.
         attempt: i64,
     },
@@ -177,8 +214,12 @@ pub enum Write {
 /// Facts recorded on a stored revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Its migration is done.
+    /// Its migration is done, or is not any more.
     pub migrated: Option<bool>,
+    /// So many of the Jobs before its migration are done in this attempt.
+    pub before: Option<(i64, usize)>,
+    /// Its contract is done, or is not any more.
+    pub contracted: Option<bool>,
     /// The last attempt in which it was the candidate.
     pub attempt: Option<i64>,
     /// How that attempt ended.
@@ -191,8 +232,13 @@ impl Write {
     /// True for a write that takes something away: it must carry the version it was planned from.
     pub const fn takes_away(&self, current: u32) -> bool {
         match self {
-            Self::ApplyDeployment { replicas, .. } => *replicas < current,
-            Self::DeleteJob { .. } | Self::DeleteDeployment { .. } | Self::DeleteRevision { .. } => true,
+            Self::ApplyDeployment { replicas, .. } | Self::ApplyWorker { replicas, .. } => {
+                *replicas < current
+            }
+            Self::DeleteJob { .. }
+            | Self::DeleteDeployment { .. }
+            | Self::DeleteWorker { .. }
+            | Self::DeleteRevision { .. } => true,
             _ => false,
         }
     }
@@ -210,6 +256,7 @@ pub fn plan(goal: &Goal, status: &PhoenixAppStatus, world: &World, now: Timestam
         writes: Vec::new(),
         wake: None,
         measure: Vec::new(),
+        squeezed: None,
     };
     if goal.deleting {
         return Plan { status: draft.status, writes: Vec::new(), wake: None, measure: Vec::new() };
@@ -240,6 +287,8 @@ struct Draft<'a> {
     writes: Vec<Write>,
     wake: Option<Timestamp>,
     measure: Vec<Measurement>,
+    /// Why fewer pods are asked for than are wanted: the database has no connections for more.
+    squeezed: Option<String>,
 }
 
 impl Draft<'_> {

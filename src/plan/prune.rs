@@ -34,12 +34,17 @@ pub(super) fn prune(d: &mut Draft) {
             gone.then_some(Write::DeleteDeployment { revision, uid, version })
         })
         .or_else(|| {
-            let revision = surplus_revision.filter(|name| !d.world.deployments.contains_key(name))?;
+            let revision = surplus_revision
+                .filter(|name| !d.world.deployments.contains_key(name) && !has_workers(d, name))?;
             let stored = d.world.revisions.get(&revision)?;
             let (uid, version) = (stored.uid.clone(), stored.version.clone());
             Some(Write::DeleteRevision { revision, uid, version })
         });
     d.writes.extend(write);
+}
+
+fn has_workers(d: &Draft, revision: &Rev) -> bool {
+    d.world.workers.keys().any(|(_, of)| of == revision)
 }
 
 fn named(d: &Draft, revision: &Rev) -> bool {

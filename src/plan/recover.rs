@@ -32,7 +32,8 @@ pub(super) fn recover(d: &mut Draft) {
     }
     let desired = d.goal.desired.clone();
     // A migration under way is not made twice.
-    let migrating = world.jobs.iter().find(|job| job.revision == desired).map(|job| job.attempt);
+    let migrating =
+        world.jobs.iter().find(|job| job.stage.gates() && job.revision == desired).map(|job| job.attempt);
     let stored = world.revisions.get(&desired);
     let ended = stored.and_then(|revision| {
         let ended =

@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Draft;
+use super::workers::{self, Standing};
 use super::world::{Rev, Selector};
-use super::{clock, migration, proof, strategy};
-use crate::api::{Candidate, During, Outcome, Phase, Verdict};
+use super::{budget, clock, follow_up, migration, proof, strategy};
+use crate::api::{Candidate, During, FollowUp, FollowUpKind, FollowUpState, Outcome, Phase, Verdict};
 
 /// How a gate stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,8 +48,14 @@ pub(super) struct Found {
     pub surplus: bool,
     /// The stable revision serves at its wanted size.
     pub settled: bool,
+    /// How the workers stand.
+    pub workers: Standing,
+    /// What no rollback needs any more may go.
+    pub prunable: bool,
     /// What else is waited for.
     pub waits: Option<String>,
+    /// The database has too few connections for the next step, whatever it is.
+    pub blocked: Option<String>,
     /// The rollout waits for a person's `promote`.
     pub person: bool,
     /// A person holds the rollout.
@@ -72,6 +79,9 @@ pub const SECRET_REGENERATED: &str = "SecretRegenerated";
 
 /// The condition that a canary has too few pods for any of its weights.
 const WEIGHTS_UNATTAINABLE: &str = "WeightsUnattainable";
+
+/// The condition that the contract of the stable revision is done.
+const CONTRACTED: &str = "Contracted";
 
 /// Conditions that tell of one attempt only.
 pub(super) const PROOFS: [&str; 2] = ["SmokeTested", "AnalysisPassed"];
@@ -97,6 +107,12 @@ pub(super) fn report(d: &mut Draft, found: &Found) {
     conditions.fill();
     d.status.phase = Some(verdicts.phase);
     d.status.message = verdicts.message;
+    let contracted = |revision: &Rev| d.world.revisions.get(revision).is_some_and(|stored| stored.contracted);
+    let locked = d.status.previous.as_ref().is_some_and(|previous| {
+        Some(previous) != d.status.stable.as_ref() && follow_up::locked_by(d, previous).is_some()
+    });
+    let unsafe_ = locked || d.status.stable.as_ref().is_some_and(contracted);
+    d.status.rollback_safe = unsafe_.then_some(false);
 }
 
 fn count(d: &mut Draft) {
@@ -149,6 +165,9 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
             "ScaledToZero",
             format!("{head} waits until replicas is above 0"),
         );
+    }
+    if let Some(why) = &found.blocked {
+        return stalled(Phase::Blocked, budget::REASON, format!("{head}: {why}"));
     }
     if found.paused
         && let Some(verdicts) = waits_for_a_person(d, found, candidate, &head)
@@ -258,16 +277,18 @@ fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> 
     }
     if verdict.returned {
         let message = format!(
-            "revision {} was not promoted: {}; {} of {} pods of revision {stable} serve{}; {cure}",
+            "revision {} was not promoted: {}; {} of {} pods of revision {stable} serve{}{}; {cure}",
             candidate.revision,
             verdict.message,
             d.world.serving(stable).min(d.goal.replicas),
             d.goal.replicas,
-            found.worst
+            found.worst,
+            following(d)
         );
         return stalled(phase, &verdict.reason, message);
     }
-    let waits = found.waits.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+    let waits = found.waits.as_ref().or(d.squeezed.as_ref());
+    let waits = waits.map_or_else(String::new, |why| format!("; {why}"));
     let message = format!(
         "returning to revision {stable}: {}; {} of {} of its pods serve{}{waits}",
         verdict.message,
@@ -294,12 +315,25 @@ fn at_rest(d: &Draft, found: &Found) -> Verdicts {
     }
     // A restart or a repair under way takes nothing away from what serves.
     if found.settled || (wanted > 0 && serving >= wanted && d.world.asked(stable) == wanted) {
+        match &found.workers {
+            Standing::Up => {}
+            Standing::Starting(why) => {
+                return progressing(Phase::RollingOut, "WorkersStarting", why.clone());
+            }
+            Standing::NotReady(why) => {
+                return progressing(Phase::Degraded, workers::NOT_READY, why.clone());
+            }
+        }
         let (reason, message) = if wanted == 0 {
             ("ScaledToZero", format!("revision {stable} is scaled to zero"))
         } else {
             (
                 "Serving",
-                format!("{serving} of {wanted} pods of revision {stable} serve{}", after_promotion(d)),
+                format!(
+                    "{serving} of {wanted} pods of revision {stable} serve{}{}",
+                    after_promotion(d),
+                    following(d)
+                ),
             )
         };
         return Verdicts {
@@ -315,9 +349,44 @@ fn at_rest(d: &Draft, found: &Found) -> Verdicts {
         let message = format!("revision {stable} goes from {serving} to {wanted} pods");
         return progressing(Phase::RollingOut, "Resizing", message);
     }
+    if let Some(why) = &d.squeezed {
+        let message = format!("{serving} of {wanted} pods of revision {stable} serve{}: {why}", found.worst);
+        return stalled(Phase::Blocked, budget::REASON, message);
+    }
     let waits = found.waits.as_ref().map_or_else(String::new, |why| format!("; {why}"));
     let message = format!("{serving} of {wanted} pods of revision {stable} serve{}{waits}", found.worst);
     progressing(Phase::Degraded, "BelowSize", message)
+}
+
+/// How the Job stands that follows the last rollout, if there is something to say.
+fn following(d: &Draft) -> String {
+    let Some(follow_up) = &d.status.follow_up else { return String::new() };
+    let (what, revision) = (what(follow_up.kind), &follow_up.revision);
+    let why = &follow_up.message;
+    match follow_up.state {
+        FollowUpState::Pending if follow_up.kind == FollowUpKind::Contract => String::new(),
+        FollowUpState::Pending => format!("; {what} of revision {revision} {why}"),
+        FollowUpState::Running if why.is_empty() => format!("; {what} of revision {revision} starts"),
+        FollowUpState::WaitingToRetry => {
+            let at = follow_up
+                .retry_at
+                .as_ref()
+                .map_or_else(String::new, |at| format!("; tried again at {}", at.0));
+            format!("; {why}{at}")
+        }
+        FollowUpState::Running | FollowUpState::Ending | FollowUpState::Failed => format!("; {why}"),
+        FollowUpState::Succeeded => match follow_up.kind {
+            FollowUpKind::Contract => String::new(),
+            FollowUpKind::Rollback => format!("; the migrations of revision {revision} are rolled back"),
+        },
+    }
+}
+
+const fn what(kind: FollowUpKind) -> &'static str {
+    match kind {
+        FollowUpKind::Contract => "the contract",
+        FollowUpKind::Rollback => "the way back of the migrations",
+    }
 }
 
 /// What still follows from the last promotion.
@@ -372,7 +441,33 @@ impl Conditions<'_, '_> {
             "one pod cannot be split: the steps are skipped and the pod is replaced as type Rolling would; raise \
              replicas or strategy.canary.maxSurge",
         );
+        self.contracted();
         self.secret_regenerated();
+    }
+
+    /// How the contract of the stable revision stands, if it has one.
+    fn contracted(&mut self) {
+        let world = self.d.world;
+        let stored = self.d.status.stable.as_ref().and_then(|stable| world.revisions.get(stable));
+        let Some(stored) = stored.filter(|stored| stored.has_contract) else {
+            self.d.status.conditions.retain(|condition| condition.type_ != CONTRACTED);
+            return;
+        };
+        let contracts = |known: &&FollowUp| known.kind == FollowUpKind::Contract;
+        let gate = match self.d.status.follow_up.as_ref().filter(contracts) {
+            _ if stored.contracted => Gate::Passed,
+            Some(FollowUp { state: FollowUpState::Pending | FollowUpState::Running, message, .. }) => {
+                Gate::Waiting(message.clone())
+            }
+            Some(known) => {
+                let reason = if known.reason.is_empty() { "Failed" } else { known.reason.as_str() };
+                let tail = &known.log_tail;
+                let end = if tail.is_empty() { String::new() } else { format!("\n{tail}") };
+                Gate::Failing { reason: reason.to_owned(), message: format!("{}{end}", known.message) }
+            }
+            None => Gate::Waiting("waits until no rollout is under way".to_owned()),
+        };
+        self.gate(CONTRACTED, &gate);
     }
 
     /// Stays until no pod holds values of the Secret that was there before.
@@ -521,7 +616,8 @@ impl Conditions<'_, '_> {
 
 /// It ended for another reason than its pods.
 fn about_something_else(verdict: &Verdict) -> bool {
-    [migration::FAILED, proof::ANALYSIS_FAILED, proof::SMOKE_TEST_FAILED].contains(&verdict.reason.as_str())
+    [migration::FAILED, proof::ANALYSIS_FAILED, proof::SMOKE_TEST_FAILED, workers::NOT_READY]
+        .contains(&verdict.reason.as_str())
 }
 
 /// A condition's reason is one CamelCase word; the API convention refuses an empty one.

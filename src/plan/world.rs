@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::analysis::{MeasureKey, Measured, Proofs};
-use crate::api::{CanaryStep, OnFailure, StrategyKind};
+use crate::api::{CanaryStep, OnFailure, Stage, StrategyKind};
 
 /// Name of a revision, as it stands in the names and labels of its children.
 pub type Rev = String;
@@ -59,12 +59,34 @@ pub struct Goal {
     pub history_limit: usize,
     /// Recreate with a volume that only one pod may use: stop, migrate, start.
     pub stop_before_migration: bool,
+    /// How many connections the database has for this app; none: they are not counted.
+    pub budget: Option<Budget>,
     /// The revision that the spec describes.
     pub desired: Rev,
     /// The command annotation, as given.
     pub command: Option<String>,
     /// What a release is to prove.
     pub proofs: Proofs,
+    /// Workers that the spec names.
+    pub workers: BTreeMap<String, WorkerGoal>,
+}
+
+/// What a worker is to be, whatever its revision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerGoal {
+    /// Wanted pods.
+    pub replicas: u32,
+    /// Old pods are gone before the first new one starts.
+    pub recreate: bool,
+}
+
+/// How many connections the database has for this app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Most connections at once.
+    pub max: u32,
+    /// Connections that one pod may hold, and one Job.
+    pub per_pod: u32,
 }
 
 /// What was observed.
@@ -80,6 +102,8 @@ pub struct World {
     pub endpoints: BTreeMap<Rev, u32>,
     /// Pods per revision that the preview Service's EndpointSlices call ready.
     pub published: BTreeMap<Rev, u32>,
+    /// Workers, by name and revision.
+    pub workers: BTreeMap<(String, Rev), WorkerObs>,
     /// The active Service.
     pub service: Option<ServiceObs>,
     /// The preview Service.
@@ -133,6 +157,20 @@ pub struct RevisionObs {
     pub migration_key: Option<String>,
     /// The migration is recorded as done.
     pub migrated: bool,
+    /// Rises with each revision of the app: an older one has a smaller one.
+    pub number: i64,
+    /// Frozen: names of the Jobs that come before its migration, in order.
+    pub before: Vec<String>,
+    /// The attempt in which such Jobs were last recorded, and how many.
+    pub before_done: (i64, usize),
+    /// Frozen: it has a contract, for when no older revision has pods any more.
+    pub has_contract: bool,
+    /// Revisions with the same key share one contract.
+    pub contract_key: Option<String>,
+    /// The contract is recorded as done: what older revisions need is gone.
+    pub contracted: bool,
+    /// Frozen: its migrations have a way back.
+    pub has_rollback: bool,
     /// Last attempt in which it was the candidate.
     pub attempt: i64,
     /// How that attempt ended, as recorded.
@@ -141,6 +179,8 @@ pub struct RevisionObs {
     pub promotion: i64,
     /// Being deleted.
     pub terminating: bool,
+    /// Frozen: its workers, as the spec had them when it was stored.
+    pub workers: BTreeMap<String, WorkerGoal>,
 }
 
 /// A Deployment of one revision.
@@ -177,6 +217,39 @@ pub struct PodsObs {
     pub lost_nodes: BTreeSet<String>,
 }
 
+/// The pods of one worker in one revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkerObs {
+    /// Their Deployment.
+    pub deployment: Option<DeploymentObs>,
+    /// Pods that exist, those on their way out included.
+    pub total: u32,
+    /// What is wrong with the worst one, in words.
+    pub worst: Option<String>,
+    /// A pod crashes again and again.
+    pub crashing: bool,
+    /// Nodes that no longer answer and still hold a pod.
+    pub lost_nodes: BTreeSet<String>,
+}
+
+impl WorkerObs {
+    /// `spec.replicas` of the Deployment.
+    pub fn asked(&self) -> u32 {
+        self.deployment.as_ref().filter(|deployment| !deployment.terminating).map_or(0, |d| d.replicas)
+    }
+
+    /// Available pods, as its Deployment says.
+    pub fn available(&self) -> u32 {
+        self.deployment.as_ref().map_or(0, |deployment| deployment.available)
+    }
+
+    /// Pod objects, those on their way out included, and such as its Deployment is about to make.
+    pub fn objects(&self) -> u32 {
+        let held = self.deployment.as_ref().map_or(0, |d| if d.observed { d.pods } else { d.pods.max(1) });
+        self.total.max(held)
+    }
+}
+
 /// Which pods the active Service selects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Selector {
@@ -210,7 +283,7 @@ pub struct PreviewObs {
     pub drifted: bool,
 }
 
-/// A migration Job.
+/// A Job of a migration: itself, or one around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobObs {
     /// Its name.
@@ -221,6 +294,8 @@ pub struct JobObs {
     pub version: String,
     /// The revision it migrates to.
     pub revision: Rev,
+    /// Which one it is.
+    pub stage: Stage,
     /// The attempt it was made for.
     pub attempt: i64,
     /// How it stands.
@@ -341,6 +416,17 @@ impl World {
     pub fn pod_objects(&self, rev: &str) -> u32 {
         let held = self.deployments.get(rev).map_or(0, |d| d.pods);
         self.pods.get(rev).map_or(0, |p| p.total).max(held)
+    }
+
+    /// A revision has pods of workers, or asks for some.
+    pub fn has_workers(&self, rev: &str) -> bool {
+        self.workers.iter().any(|((_, of), seen)| of == rev && seen.asked().max(seen.total) > 0)
+    }
+
+    /// Pods of workers that exist, those on their way out included, or are asked for: what a budget of connections has
+    /// to count beside the web pods.
+    pub fn worker_pods(&self) -> u32 {
+        self.workers.values().map(|seen| seen.total.max(seen.asked())).sum()
     }
 
     /// Every revision that has a Deployment, pods or endpoints.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 /// How long it may take to stop after SIGTERM.
@@ -75,6 +77,26 @@ impl Operator {
     /// Where it serves metrics and health.
     pub fn listen(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// What it answers to a GET: the status code and the text.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut stream = TcpStream::connect(self.listen).await.context("connecting to the operator")?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status code")?;
+        Ok((code, body.to_owned()))
+    }
+
+    /// A size of its memory, in KiB, as `/proc` has it: `VmRSS` is what it takes now, `VmHWM` the most it ever took.
+    pub fn memory(&self, field: &str) -> Result<u64> {
+        let pid = self.child.as_ref().and_then(Child::id).context("the operator does not run")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("reading /proc")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.split_whitespace().next()).context("no such field")?;
+        number.parse().context("a size that is no number")
     }
 
     /// Where its log is.

@@ -22,6 +22,7 @@ impl Seen {
     pub fn web_pods(&self, app: &str) -> Vec<&Value> {
         self.all("Pod")
             .filter(|pod| label(pod, labels::APP) == Some(app))
+            .filter(|pod| label(pod, labels::COMPONENT) == Some(labels::WEB))
             .filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none())
             .collect()
     }

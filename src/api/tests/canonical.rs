@@ -106,6 +106,15 @@ fn whatever_reaches_a_pod_makes_a_revision() {
         "serviceAccountName: a",
         "security: {runAsUser: 5}",
         "security: {readOnlyRootFilesystem: true}",
+        "workers: [{name: a}]",
+        "workers: [{name: b}]",
+        "workers: [{name: a}, {name: b}]",
+        "workers: [{name: a, command: [b]}]",
+        "workers: [{name: a, args: [b]}]",
+        "workers: [{name: a, env: [{name: A, value: '1'}]}]",
+        "workers: [{name: a, resources: {limits: {cpu: '1'}}}]",
+        "workers: [{name: a, health: {port: 1}}]",
+        "workers: [{name: a, grace: 1m}]",
     ] {
         let canonical = canonical(&format!("{{image: x, {other}}}"));
         assert!(!seen.contains(&canonical), "{other}");
@@ -187,8 +196,36 @@ fn migrations_are_keyed_by_what_they_depend_on() {
     ] {
         assert_ne!(key(&format!(", {other}")), base, "{other}");
     }
+    let job = key(", migrations: {mode: Job}");
+    let phases = "before: [{name: a, command: [b]}], contract: {command: [c]}, rollback: {command: [d]}";
+    assert_eq!(key(&format!(", migrations: {{mode: Job, {phases}}}")), job);
     assert_ne!(canonical("image: z").migration_key(), base);
     assert_eq!(base.len(), 64);
+}
+
+#[test]
+fn a_contract_is_keyed_by_what_it_depends_on() {
+    let key = |rest: &str| canonical(&format!("{{image: x, {rest}}}")).contract_key();
+    let base = key("migrations: {mode: Job, contract: {command: [a]}}");
+    assert_eq!(
+        key(
+            "replicas: 3, resources: {limits: {memory: 1Gi}}, migrations: {mode: Job, command: [b], contract: {command: [a]}}"
+        ),
+        base
+    );
+    assert_ne!(key("migrations: {mode: Job, contract: {command: [b]}}"), base);
+    assert_ne!(key("env: [{name: A, value: '1'}], migrations: {mode: Job, contract: {command: [a]}}"), base);
+}
+
+#[test]
+fn the_database_budget_reaches_no_pod() {
+    let database = |rest: &str| {
+        canonical(&format!(
+            "{{image: x, database: {{urlFrom: {{secretKeyRef: {{name: a, key: b}}}}{rest}}}}}"
+        ))
+    };
+    assert_eq!(database(", connectionsPerPod: 3, maxConnections: 90"), database(""));
+    assert_ne!(database(", poolSize: 3"), database(""));
 }
 
 #[test]
@@ -251,5 +288,16 @@ proptest! {
         let (one, other) = (of(one), of(other));
         prop_assert_eq!(one == other, one.to_text() == other.to_text());
         prop_assert_eq!(one == other, one.name_for(|_| false) == other.name_for(|_| false));
+    }
+}
+
+#[test]
+fn what_a_worker_is_scaled_to_makes_no_revision() {
+    let one = canonical("{image: x, workers: [{name: a, command: [b]}, {name: c}]}");
+    for same in [
+        "{image: x, workers: [{name: a, command: [b], replicas: 5}, {name: c, strategy: Recreate}]}",
+        "{image: x, workers: [{name: c}, {name: a, command: [b]}]}",
+    ] {
+        assert_eq!(canonical(same), one, "{same}");
     }
 }

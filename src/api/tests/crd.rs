@@ -105,16 +105,20 @@ fn references_cannot_leave_the_namespace() {
 #[test]
 fn fields_of_later_versions_are_absent() {
     let text = schema::spec().to_string();
-    for absent in ["gateway\"", "ingress\"", "workers", "before\"", "contract\"", "maxConnections"] {
+    for absent in ["gateway\"", "ingress\""] {
         assert!(!text.contains(&format!("\"{absent}")), "{absent}");
     }
 }
 
 #[test]
 fn lists_of_named_things_merge_by_name() {
-    for (list, key) in
-        [("env", "name"), ("extraPorts", "name"), ("volumes", "name"), ("imagePullSecrets", "name")]
-    {
+    for (list, key) in [
+        ("env", "name"),
+        ("extraPorts", "name"),
+        ("volumes", "name"),
+        ("imagePullSecrets", "name"),
+        ("workers", "name"),
+    ] {
         let schema = &schema::spec()["properties"][list];
         assert_eq!(schema["x-kubernetes-list-type"], "map", "{list}");
         assert_eq!(schema["x-kubernetes-list-map-keys"], json!([key]), "{list}");
@@ -139,6 +143,7 @@ fn serde_and_the_schema_have_the_same_nested_defaults() {
         "strategy": {"rolling": {"maxSurge": 1}},
         "topologySpread": [{"topologyKey": "zone"}],
         "volumes": [{"name": "a", "mountPath": "/a", "emptyDir": {}}],
+        "workers": [{"name": "a"}],
         "traffic": {"service": {"port": 8080}},
     });
     let by_serde: PhoenixAppSpec = serde_json::from_value(spec.clone()).unwrap();

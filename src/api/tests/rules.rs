@@ -311,6 +311,18 @@ fn probes_take_at_least_a_second() {
 }
 
 #[test]
+fn phases_stand_around_a_migration_by_job() {
+    for phase in ["before: [{name: a, command: [b]}]", "contract: {command: [a]}", "rollback: {command: [a]}"]
+    {
+        for mode in ["Disabled", "Entrypoint"] {
+            let spec = format!("{{image: x, migrations: {{mode: {mode}, {phase}}}}}");
+            refused(&spec, "must stand around a migration by Job");
+        }
+        accepted(&format!("{{image: x, migrations: {{command: [a], {phase}}}}}"));
+    }
+}
+
+#[test]
 fn ways_to_cluster_and_to_stop() {
     accepted("{image: x, clustering: {mode: KubernetesAPI, isolation: PerRevision, ipFamily: IPv6}}");
     accepted("{image: x, shutdown: {method: SignalVM}}");

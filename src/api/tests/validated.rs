@@ -67,6 +67,23 @@ fn migrations_run_when_there_is_something_to_migrate_with() {
 }
 
 #[test]
+fn phases_need_a_migration() {
+    let faults =
+        ValidatedApp::try_from(&raw("{image: x, migrations: {contract: {command: [a]}}}")).unwrap_err();
+    assert_eq!(faults[0].field, "spec.migrations");
+    assert!(faults[0].message.contains("set database or migrations.command"), "{}", faults[0]);
+}
+
+#[test]
+fn the_connections_of_a_pod_are_its_pool_unless_said() {
+    for (rest, connections) in [("", 10), (", poolSize: 4", 4), (", poolSize: 4, connectionsPerPod: 6", 6)] {
+        let app =
+            app(&format!("{{image: x, database: {{urlFrom: {{secretKeyRef: {{name: a, key: b}}}}{rest}}}}}"));
+        assert_eq!(app.spec.database.unwrap().of_a_pod(), connections, "{rest}");
+    }
+}
+
+#[test]
 fn settings_of_the_migration_are_live() {
     let app = app("{image: x, migrations: {command: [a], timeout: 2h, retries: 0, logTail: Omit}}");
     let migration = app.migration.unwrap();

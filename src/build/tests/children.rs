@@ -7,7 +7,7 @@ use k8s_openapi::{
 
 use super::rendered;
 use crate::{
-    api::labels,
+    api::{Stage, labels},
     build::{
         Children, ServiceSelector, Settings, active_service, children, deployment, generated_secret,
         headless_service, migration_job, pod_disruption_budget,
@@ -42,11 +42,13 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
         defaults,
         active_service,
         headless_service,
-        migration_job,
+        migration_jobs,
         deployment,
+        workers,
         pod_disruption_budget,
     } = children(&app, &revision, &Settings::default(), &mut counter());
-    vec![
+    let workers = workers.into_iter().map(|worker| ("worker", worker.metadata));
+    let children = vec![
         ("service account", service_account.metadata),
         ("peers", peers_binding.unwrap().metadata),
         ("secret", generated_secret.metadata),
@@ -54,17 +56,19 @@ fn all_metadata(spec: &str) -> Vec<(&'static str, ObjectMeta)> {
         ("defaults", defaults.metadata),
         ("service", active_service.metadata),
         ("headless", headless_service.metadata),
-        ("job", migration_job.unwrap().metadata),
+        ("job", migration_jobs[0].metadata.clone()),
         ("deployment", deployment.metadata),
         ("budget", pod_disruption_budget.unwrap().metadata),
-    ]
+    ];
+    children.into_iter().chain(workers).collect()
 }
 
 #[test]
 fn every_child_is_ours_and_says_so() {
-    for (kind, metadata) in
-        all_metadata(&format!("{{image: x, {DATABASE}, clustering: {{mode: KubernetesAPI}}}}"))
-    {
+    for (kind, metadata) in all_metadata(&format!(
+        "{{image: x, {DATABASE}, clustering: {{mode: KubernetesAPI}}, \
+             workers: [{{name: jobs}}]}}"
+    )) {
         let labels = metadata.labels.unwrap();
         assert_eq!(labels[labels::MANAGED_BY], "phoenix-operator", "{kind}");
         assert_eq!(labels.contains_key(labels::APP), kind != "job", "{kind}");
@@ -281,7 +285,7 @@ fn the_job_migrates_once_and_is_seen_by_no_one() {
          migrations: {{timeout: 2h, retries: 4}}, volumes: [{{name: a, mountPath: /a, persistentVolumeClaim: {{claimName: a}}}}, \
          {{name: b, mountPath: /b, secret: {{secretName: b}}}}]}}"
     ));
-    let job = migration_job(&app, &revision, 7).unwrap();
+    let job = migration_job(&app, &revision, Stage::Migrate, 7).unwrap();
     assert_eq!(job.metadata.name.unwrap(), format!("shop-migrate-{}-7", revision.name));
     let spec = job.spec.unwrap();
     assert_eq!((spec.backoff_limit, spec.active_deadline_seconds), (Some(4), Some(7200)));
@@ -307,13 +311,55 @@ fn the_job_migrates_once_and_is_seen_by_no_one() {
 }
 
 #[test]
+fn jobs_around_a_migration_are_as_its_own() {
+    let (app, revision) = rendered(&format!(
+        "{{image: 'x:latest', imagePullPolicy: Never, {DATABASE}, release: {{args: [a]}}, migrations: {{timeout: 2h, \
+         env: [{{name: A, value: '1'}}, {{name: B, value: '1'}}], contract: {{command: [c]}}, rollback: {{command: [r]}}, \
+         before: [{{name: backup, image: 'postgres:17', command: [sh, -c], args: [pg_dump], env: [{{name: B, value: '2'}}]}}, \
+         {{name: extension, command: [e]}}]}}}}"
+    ));
+    let job = |stage| migration_job(&app, &revision, stage, 7).unwrap();
+    let migration = job(Stage::Migrate);
+    assert_eq!(migration.metadata.annotations.as_ref().unwrap().len(), 1, "as before there were stages");
+    for (stage, name, command) in [
+        (Stage::Before(0), "before-1", "sh"),
+        (Stage::Before(1), "before-2", "e"),
+        (Stage::Contract, "contract", "c"),
+        (Stage::Rollback, "rollback", "r"),
+    ] {
+        let job = job(stage);
+        assert_eq!(job.metadata.name.as_deref(), Some(format!("shop-{name}-{}-7", revision.name).as_str()));
+        assert_eq!(job.metadata.annotations.as_ref().unwrap()[labels::STAGE], name);
+        assert_eq!(job.metadata.labels, migration.metadata.labels);
+        let (mut spec, of_migration) = (job.spec.unwrap(), migration.spec.clone().unwrap());
+        assert_eq!(pod(&spec.template).2.command.as_ref().unwrap()[0], command);
+        let (was, own) = (pod(&of_migration.template).2.clone(), pod(&spec.template).2.clone());
+        if stage == Stage::Before(0) {
+            assert_eq!((own.image.as_deref(), &own.image_pull_policy), (Some("postgres:17"), &None));
+            assert_eq!(own.args.as_deref(), Some(["pg_dump".to_owned()].as_slice()));
+            let value = |name: &str| own.env.iter().flatten().filter(|entry| entry.name == name).next_back();
+            assert_eq!(value("B").unwrap().value.as_deref(), Some("2"));
+            assert!(value("DATABASE_URL").unwrap().value_from.is_some());
+        } else {
+            assert_eq!((&own.image, &own.env), (&was.image, &was.env));
+        }
+        // In all else they are the migration's.
+        spec.template.spec.as_mut().unwrap().containers[0] = was;
+        assert_eq!(spec, of_migration);
+    }
+    assert_eq!(migration_job(&app, &revision, Stage::Before(2), 7), None);
+    let text = serde_json::to_string(&revision).unwrap();
+    assert_eq!(serde_json::from_str::<crate::build::Revision>(&text).unwrap(), revision);
+}
+
+#[test]
 fn the_migrations_command_follows_the_release() {
     for (rest, expected) in [
         ("release: {root: /srv/shop/}", "/srv/shop/bin/migrate"),
         ("migrations: {command: [/custom]}", "/custom"),
     ] {
         let (app, revision) = rendered(&format!("{{image: x, {DATABASE}, {rest}}}"));
-        let job = migration_job(&app, &revision, 1).unwrap();
+        let job = migration_job(&app, &revision, Stage::Migrate, 1).unwrap();
         assert_eq!(pod(&job.spec.unwrap().template).2.command.as_ref().unwrap()[0], expected);
     }
 }
@@ -321,7 +367,7 @@ fn the_migrations_command_follows_the_release() {
 #[test]
 fn no_job_unless_one_migrates() {
     let (app, revision) = rendered("image: x");
-    assert_eq!(migration_job(&app, &revision, 1), None);
+    assert_eq!(migration_job(&app, &revision, Stage::Migrate, 1), None);
 }
 
 #[test]
@@ -414,7 +460,7 @@ fn nothing_empty_is_applied() {
     }
     let (app, revision) = rendered(&format!("{{image: x, {DATABASE}}}"));
     check("deployment", &serde_json::to_value(deployment(&app, &revision, 1, None)).unwrap());
-    check("job", &serde_json::to_value(migration_job(&app, &revision, 1)).unwrap());
+    check("job", &serde_json::to_value(migration_job(&app, &revision, Stage::Migrate, 1)).unwrap());
     check("service", &serde_json::to_value(active_service(&app, &ServiceSelector::Wide)).unwrap());
     check("headless", &serde_json::to_value(headless_service(&app, None)).unwrap());
 }

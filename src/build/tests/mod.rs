@@ -7,6 +7,7 @@ mod purity;
 mod revision;
 mod shutdown;
 mod smoke_job;
+mod worker;
 
 use crate::{
     api::{RevisionName, ValidatedApp, testing::app},

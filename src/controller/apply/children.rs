@@ -163,7 +163,7 @@ enum Relation {
 /// Whether the watches of ours that show one show the other.
 fn same_labels(wanted: &ObjectMeta, there: &ObjectMeta) -> bool {
     let label = |meta: &ObjectMeta, key: &str| meta.labels.as_ref().and_then(|all| all.get(key)).cloned();
-    [labels::APP, labels::MIGRATION, labels::SMOKE, labels::REVISION]
+    [labels::APP, labels::MIGRATION, labels::SMOKE, labels::REVISION, labels::WORKER]
         .iter()
         .all(|key| label(wanted, key) == label(there, key))
 }

@@ -25,7 +25,7 @@ use super::{
     writer::{Child, Writer},
 };
 use crate::{
-    api::{Outcome, RevisionName, ValidatedApp, labels, names},
+    api::{Outcome, RevisionName, Stage, ValidatedApp, labels, names},
     build::{self, Revision, Settings},
     plan::{Event, EventKind, Facts, Fault, SecretPosted, Write},
 };
@@ -149,7 +149,25 @@ impl Applier<'_> {
                 let desired = build::deployment(self.app, revision, *replicas, restarted.as_deref());
                 self.apply(&desired, version, applied).await
             }
-            Write::CreateJob { revision, attempt } => self.create_job(revision, *attempt).await,
+            Write::CreateJob { revision, stage, attempt } => {
+                self.create_job(revision, *stage, *attempt).await
+            }
+            Write::CreateWorker { worker, revision, replicas } => {
+                let restarted = restart(self.asked(revision), None);
+                let desired = self.worker(worker, revision, *replicas, restarted.as_deref())?;
+                self.create(&desired).await
+            }
+            Write::ApplyWorker { worker, revision, replicas, version } => {
+                let name = names::worker_deployment(&self.app.name, worker, &parse(revision)?);
+                let seen = self.snapshot.find(&self.snapshot.deployments, &name);
+                let restarted = restart(self.asked(revision), seen.map(|seen| &**seen));
+                let desired = self.worker(worker, revision, *replicas, restarted.as_deref())?;
+                self.apply(&desired, version, applied).await
+            }
+            Write::DeleteWorker { worker, revision, uid, version } => {
+                let name = names::worker_deployment(&self.app.name, worker, &parse(revision)?);
+                self.settle(self.writer.delete::<Deployment>(self.key, &name, uid, version).await)
+            }
             Write::CreateSmokeJob { revision, attempt, span, test } => {
                 let Some(job) = self.smoke_job(revision, *attempt, span, test)? else { return Ok(()) };
                 self.create(&job).await
@@ -208,7 +226,10 @@ impl Applier<'_> {
                 value: Some("true".to_owned()),
                 ..Default::default()
             };
-            for container in revision.pod_template.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
+            let workers = revision.workers.values_mut().map(|worker| &mut worker.template);
+            let templates = std::iter::once(&mut revision.pod_template).chain(workers);
+            let specs = templates.flat_map(|template| template.spec.iter_mut());
+            for container in specs.flat_map(|spec| &mut spec.containers) {
                 container.env.get_or_insert_default().push(changed.clone());
             }
             revision
@@ -233,6 +254,14 @@ impl Applier<'_> {
                 ),
             }));
         };
+        // What runs stays as it is; a worker that has no Deployment is made as the present spec has it.
+        let mut revision = revision;
+        if revision.canonical == self.app.canonical {
+            revision.workers = self.render(&name).workers;
+        }
+        let live = self.snapshot.deployments.iter().map(|seen| &**seen);
+        let revision =
+            revision.with_workers_of(live.filter(|seen| self.snapshot.worker_of(&seen.metadata).is_some()));
         let mut object = build::controller_revision(self.app, &revision, self.next_number());
         // A revision that has a Deployment has migrated.
         let migrated = (labels::MIGRATED.to_owned(), Timestamp::now().to_string());
@@ -245,11 +274,15 @@ impl Applier<'_> {
     }
 
     async fn annotate(&self, name: &str, facts: &Facts, version: &str) -> Result<(), Halt> {
-        let Facts { migrated, attempt, outcome, promotion } = facts;
+        let Facts { migrated, before, contracted, attempt, outcome, promotion } = facts;
         let mut annotations = Map::new();
+        // A merge patch takes away what is null.
+        let at = |done: bool| if done { Value::String(Timestamp::now().to_string()) } else { Value::Null };
+        annotations.extend(migrated.map(|done| (labels::MIGRATED.to_owned(), at(done))));
+        annotations.extend(contracted.map(|done| (labels::CONTRACTED.to_owned(), at(done))));
         let mut set = |key: &str, value: String| annotations.insert(key.to_owned(), Value::String(value));
-        if *migrated == Some(true) {
-            set(labels::MIGRATED, Timestamp::now().to_string());
+        if let Some((attempt, count)) = before {
+            set(labels::BEFORE, format!("{attempt}/{count}"));
         }
         if let Some(attempt) = attempt {
             set(labels::ATTEMPT, attempt.to_string());
@@ -266,8 +299,9 @@ impl Applier<'_> {
         Ok(())
     }
 
-    async fn create_job(&self, name: &str, attempt: i64) -> Result<(), Halt> {
-        let Some(job) = build::migration_job(self.app, self.revision(name)?, attempt) else { return Ok(()) };
+    async fn create_job(&self, name: &str, stage: Stage, attempt: i64) -> Result<(), Halt> {
+        let job = build::migration_job(self.app, self.revision(name)?, stage, attempt);
+        let Some(job) = job else { return Ok(()) };
         // Live, not cached: at most one migration at a time, whatever made it.
         let pods = self.writer.migration_pods(self.key).await?;
         if let Some(pod) = pods.iter().find(|pod| is_migration(pod, self.app.name.as_str())) {
@@ -316,6 +350,18 @@ impl Applier<'_> {
             tracing::debug!(app = %self.key, %error, "a deletion did not take place");
         }
         Ok(result?)
+    }
+
+    fn worker(
+        &self,
+        worker: &str,
+        revision: &str,
+        replicas: u32,
+        restarted: Option<&str>,
+    ) -> Result<Deployment, Halt> {
+        let stored = self.revision(revision)?;
+        build::worker_deployment(self.app, stored, worker, replicas, restarted)
+            .ok_or_else(|| Halt::Wait(format!("revision {revision} holds no worker {worker}")))
     }
 
     /// When a restart of a revision's pods was last asked for.

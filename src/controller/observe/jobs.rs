@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    api::labels,
+    api::{Stage, labels},
     controller::{
         events::tail,
         pods::{self, Trouble},
@@ -47,6 +47,7 @@ fn job_obs(snapshot: &Snapshot, job: &Job) -> Option<JobObs> {
         return None;
     }
     let attempt = meta.annotations.as_ref().and_then(|all| all.get(labels::ATTEMPT));
+    let stage = meta.annotations.as_ref().and_then(|all| all.get(labels::STAGE));
     let uid = meta.uid.as_deref()?;
     let pods: Vec<_> = snapshot.pods.iter().filter(|pod| controller(&pod.metadata) == Some(uid)).collect();
     let mut state = job_state(job, &pods);
@@ -70,6 +71,7 @@ fn job_obs(snapshot: &Snapshot, job: &Job) -> Option<JobObs> {
         uid: uid.to_owned(),
         version: meta.resource_version.clone().unwrap_or_default(),
         revision: label(meta, labels::REVISION).unwrap_or_default(),
+        stage: Stage::of(stage.map(String::as_str)),
         attempt: attempt.and_then(|text| text.parse().ok()).unwrap_or_default(),
         state,
         terminating: snapshot.leaving(meta),

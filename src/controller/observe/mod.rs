@@ -4,6 +4,7 @@ mod jobs;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod workers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,6 +31,7 @@ use crate::{
 };
 
 pub use jobs::is_migration;
+pub use workers::frozen;
 
 /// After its time to go, a pod that is still there is on a node that does not answer.
 const LOST_AFTER: SignedDuration = SignedDuration::from_mins(1);
@@ -54,6 +56,7 @@ pub fn observe(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -
         revisions: revisions(snapshot, stored),
         deployments: deployments(snapshot),
         pods: pods_of(snapshot, &owned_pods, &mut observed.wake),
+        workers: workers::workers(snapshot, &mut observed.wake),
         endpoints: endpoints(snapshot, &owned_pods, snapshot.active_service()),
         published: endpoints(snapshot, &owned_pods, snapshot.preview_service()),
         service: snapshot.active_service().map(|service| service_obs(&app, service)),
@@ -75,6 +78,8 @@ pub fn observe(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -
     observed.killed = owned_pods
         .values()
         .flatten()
+        .copied()
+        .chain(snapshot.pods.iter().filter(|pod| workers::is_of_one(pod)))
         .filter(|pod| pods::was_killed(pod))
         .filter_map(|pod| Some((pod.metadata.uid.clone()?, pod.metadata.name.clone()?)))
         .collect();
@@ -85,7 +90,9 @@ fn secret_holders(snapshot: &Snapshot, owned: &BTreeMap<Rev, Vec<&Arc<Pod>>>) ->
     let mut conditions = snapshot.app.status.iter().flat_map(|status| &status.conditions);
     let regenerated = conditions.find(|condition| condition.type_ == SECRET_REGENERATED);
     let since = regenerated.map_or(snapshot.now, |condition| condition.last_transition_time.0);
-    let holders = owned.values().flatten().filter(|pod| pods::started_before(pod, since));
+    let holders =
+        owned.values().flatten().copied().chain(snapshot.pods.iter().filter(|pod| workers::is_of_one(pod)));
+    let holders = holders.filter(|pod| pods::started_before(pod, since));
     holders.filter_map(|pod| pod.metadata.name.clone()).collect()
 }
 
@@ -114,6 +121,7 @@ pub fn compare(
         let desired = build::deployment(app, revision, deployment.replicas, restarted.as_deref());
         deployment.drifted = drifts.differs(&desired, seen);
     }
+    workers::compare(world, snapshot, app, stored, drifts);
     world.upkeep = upkeep::upkeep(world, snapshot, app, stored, settings, drifts);
 }
 
@@ -155,14 +163,28 @@ fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> 
             needs_migration: revision.job_template.is_some(),
             migration_key: revision.migration_key.clone(),
             migrated: annotation(labels::MIGRATED).is_some(),
+            number: object.revision,
+            before: revision.before.iter().map(|before| before.name.clone()).collect(),
+            before_done: annotation(labels::BEFORE).and_then(|text| before_done(text)).unwrap_or_default(),
+            has_contract: revision.contract_template.is_some(),
+            contract_key: revision.contract_template.as_ref().map(|_| revision.canonical.contract_key()),
+            contracted: annotation(labels::CONTRACTED).is_some(),
+            has_rollback: revision.rollback_template.is_some(),
             attempt: number(labels::ATTEMPT),
             outcome: annotation(labels::OUTCOME).and_then(|text| outcome(text)),
             promotion: number(labels::PROMOTION),
             terminating: snapshot.leaving(meta),
+            workers: workers::frozen(revision),
         };
         revisions.insert(name.to_string(), observed);
     }
     revisions
+}
+
+/// `<attempt>/<count>`.
+fn before_done(text: &str) -> Option<(i64, usize)> {
+    let (attempt, count) = text.split_once('/')?;
+    Some((attempt.parse().ok()?, count.parse().ok()?))
 }
 
 fn image(revision: &Revision) -> String {
@@ -181,24 +203,27 @@ fn deployments(snapshot: &Snapshot) -> BTreeMap<Rev, DeploymentObs> {
     for object in snapshot.deployments.iter().filter(|object| snapshot.owns(&object.metadata)) {
         let meta = &object.metadata;
         let Some(name) = snapshot.revision_of(meta) else { continue };
-        let status = object.status.as_ref();
-        let count = |value: Option<i32>| u32::try_from(value.unwrap_or_default()).unwrap_or_default();
-        let seen = status.and_then(|status| status.observed_generation).unwrap_or_default();
-        let observed = DeploymentObs {
-            version: meta.resource_version.clone().unwrap_or_default(),
-            uid: meta.uid.clone().unwrap_or_default(),
-            // absent means 1, in a Deployment
-            replicas: object.spec.as_ref().map_or(0, |spec| count(spec.replicas.or(Some(1)))),
-            observed: seen >= meta.generation.unwrap_or_default(),
-            pods: count(status.and_then(|status| status.replicas)),
-            available: count(status.and_then(|status| status.available_replicas)),
-            terminating: snapshot.leaving(meta),
-            drifted: false,
-            restarted_at: restarted_at(object).and_then(|text| text.parse().ok()),
-        };
-        deployments.insert(name.to_string(), observed);
+        deployments.insert(name.to_string(), deployment_obs(snapshot, object));
     }
     deployments
+}
+
+fn deployment_obs(snapshot: &Snapshot, object: &Deployment) -> DeploymentObs {
+    let (meta, status) = (&object.metadata, object.status.as_ref());
+    let count = |value: Option<i32>| u32::try_from(value.unwrap_or_default()).unwrap_or_default();
+    let seen = status.and_then(|status| status.observed_generation).unwrap_or_default();
+    DeploymentObs {
+        version: meta.resource_version.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        // absent means 1, in a Deployment
+        replicas: object.spec.as_ref().map_or(0, |spec| count(spec.replicas.or(Some(1)))),
+        observed: seen >= meta.generation.unwrap_or_default(),
+        pods: count(status.and_then(|status| status.replicas)),
+        available: count(status.and_then(|status| status.available_replicas)),
+        terminating: snapshot.leaving(meta),
+        drifted: false,
+        restarted_at: restarted_at(object).and_then(|text| text.parse().ok()),
+    }
 }
 
 /// Pods whose `ReplicaSet` belongs to a Deployment of ours, by revision. Others do not count.
@@ -264,6 +289,10 @@ fn refused_pods(snapshot: &Snapshot, revision: &str) -> Option<String> {
         snapshot.deployments.iter().filter(|object| snapshot.owns(&object.metadata)).find(|object| {
             snapshot.revision_of(&object.metadata).is_some_and(|name| name.as_str() == revision)
         })?;
+    refused(deployment)
+}
+
+fn refused(deployment: &Deployment) -> Option<String> {
     let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
     let failure = conditions.iter().find(|one| one.type_ == "ReplicaFailure" && one.status == "True")?;
     let message = failure.message.as_deref().unwrap_or_default();

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::Limits;
+use crate::api::{Limits, Stage};
 use crate::plan::{
     DeploymentObs, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, SecretPosted, Selector,
-    ServiceObs, SmokeJobObs, Upkeep, World, Write,
+    ServiceObs, SmokeJobObs, Upkeep, WorkerGoal, WorkerObs, World, Write,
     analysis::{Answer, CheckGoal, Measured, Measurement, Probe},
 };
 
@@ -19,10 +19,22 @@ pub struct NewRevision {
     pub needs_migration: bool,
     /// Revisions with the same key share one migration.
     pub migration_key: Option<String>,
+    /// Jobs before its migration.
+    pub before: Vec<String>,
+    /// It has a contract.
+    pub has_contract: bool,
+    /// Revisions with the same key share one contract.
+    pub contract_key: Option<String>,
+    /// Its migrations have a way back.
+    pub has_rollback: bool,
+    /// Its workers.
+    pub workers: BTreeMap<String, WorkerGoal>,
     /// What is missing beside it once it is stored.
     pub upkeep: BTreeSet<Upkeep>,
     /// A disruption budget is wanted beside the Service.
     pub wants_budget: bool,
+    /// Headless Services that single revisions have already, by name.
+    pub headless: BTreeSet<String>,
 }
 
 /// A number within all limits.
@@ -39,6 +51,7 @@ fn running(revision: &Rev, attempt: i64, now: Timestamp) -> JobObs {
         uid: String::new(),
         version: String::new(),
         revision: revision.clone(),
+        stage: Stage::Migrate,
         attempt,
         state: JobState::Running,
         terminating: false,
@@ -76,14 +89,39 @@ impl Simulated {
                 world.upkeep.remove(upkeep);
             }
             Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
-                let NewRevision { needs_migration, migration_key, upkeep, .. } = self.new.clone();
-                let stored = RevisionObs { needs_migration, migration_key, ..RevisionObs::default() };
+                let NewRevision {
+                    needs_migration,
+                    migration_key,
+                    before,
+                    has_contract,
+                    contract_key,
+                    has_rollback,
+                    workers,
+                    upkeep,
+                    wants_budget: _,
+                    headless: _,
+                } = self.new.clone();
+                let number =
+                    world.revisions.values().map(|stored| stored.number).max().unwrap_or_default() + 1;
+                let stored = RevisionObs {
+                    number,
+                    needs_migration,
+                    migration_key,
+                    before,
+                    has_contract,
+                    contract_key,
+                    has_rollback,
+                    workers,
+                    ..RevisionObs::default()
+                };
                 world.revisions.insert(revision.clone(), stored);
                 world.upkeep.extend(upkeep);
             }
             Write::Annotate { revision, facts, .. } => {
                 if let Some(stored) = world.revisions.get_mut(revision) {
                     stored.migrated = facts.migrated.unwrap_or(stored.migrated);
+                    stored.before_done = facts.before.unwrap_or(stored.before_done);
+                    stored.contracted = facts.contracted.unwrap_or(stored.contracted);
                     stored.attempt = facts.attempt.unwrap_or(stored.attempt);
                     stored.outcome = facts.outcome.or(stored.outcome);
                     stored.promotion = facts.promotion.unwrap_or(stored.promotion);
@@ -113,7 +151,26 @@ impl Simulated {
                     deployment.restarted_at = restarts.get(revision).map(|at| at.0);
                 }
             }
-            Write::CreateJob { revision, attempt } => world.jobs.push(running(revision, *attempt, now)),
+            Write::CreateJob { revision, stage, attempt } => {
+                world.jobs.push(JobObs { stage: *stage, ..running(revision, *attempt, now) });
+            }
+            Write::CreateWorker { worker, revision, replicas } => {
+                let made = DeploymentObs { replicas: *replicas, ..DeploymentObs::default() };
+                let seen = world.workers.entry((worker.clone(), revision.clone())).or_default();
+                seen.deployment = Some(made);
+            }
+            Write::ApplyWorker { worker, revision, replicas, .. } => {
+                let seen = world.workers.get_mut(&(worker.clone(), revision.clone()));
+                if let Some(deployment) = seen.and_then(|seen| seen.deployment.as_mut()) {
+                    deployment.replicas = *replicas;
+                    deployment.observed = false;
+                    deployment.drifted = false;
+                    deployment.restarted_at = restarts.get(revision).map(|at| at.0);
+                }
+            }
+            Write::DeleteWorker { worker, revision, .. } => {
+                world.workers.remove(&(worker.clone(), revision.clone()));
+            }
             Write::CreateSmokeJob { revision, attempt, span, test } => world.smoke_jobs.push(SmokeJobObs {
                 job: JobObs { uid: format!("{span}/{test}"), ..running(revision, *attempt, now) },
                 span: span.clone(),
@@ -162,6 +219,22 @@ impl Simulated {
             job.state = JobState::Succeeded;
             job.started = true;
             job.waiting = None;
+        }
+        world
+            .workers
+            .retain(|_, seen| seen.deployment.as_ref().is_some_and(|deployment| !deployment.terminating));
+        for seen in world.workers.values_mut() {
+            let asked = seen.asked();
+            *seen = WorkerObs {
+                deployment: seen.deployment.take().map(|deployment| DeploymentObs {
+                    observed: true,
+                    pods: asked,
+                    available: asked,
+                    ..deployment
+                }),
+                total: asked,
+                ..WorkerObs::default()
+            };
         }
         let mut pods: BTreeMap<Rev, PodsObs> = BTreeMap::new();
         let mut endpoints: BTreeMap<Rev, u32> = BTreeMap::new();

@@ -1,15 +1,15 @@
 //! PURE. What happens, in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{End, Preview};
 use crate::{
-    api::{Phase, PhoenixAppStatus, names},
+    api::{Phase, PhoenixAppStatus, Stage, names},
     phx::view,
-    plan::{Selector, Upkeep, World, Write},
+    plan::{Selector, Upkeep, WorkerObs, World, Write},
 };
 
 /// Sizes of a Deployment that one line names.
@@ -48,12 +48,22 @@ pub(super) struct Recorder {
     sizes: Vec<Sizes>,
     sized_at: i64,
     objects: BTreeMap<(&'static str, String), &'static str>,
+    /// Headless Services that single revisions have.
+    headless: BTreeSet<String>,
 }
 
 impl Recorder {
-    pub fn new(app: &str, start: Timestamp) -> Self {
-        let app = app.to_owned();
-        Self { app, start, steps: Vec::new(), sizes: Vec::new(), sized_at: 0, objects: BTreeMap::new() }
+    /// `headless`: Services that go with a revision each.
+    pub fn new(app: &str, start: Timestamp, headless: &BTreeSet<String>) -> Self {
+        Self {
+            app: app.to_owned(),
+            start,
+            steps: Vec::new(),
+            sizes: Vec::new(),
+            sized_at: 0,
+            objects: BTreeMap::new(),
+            headless: headless.clone(),
+        }
     }
 
     fn say(&mut self, now: Timestamp, what: String) {
@@ -171,6 +181,9 @@ impl Recorder {
             }
             Write::Upkeep(upkeep) => {
                 let (action, kind, name) = self.upkeep(upkeep);
+                if let Upkeep::NewHeadlessService(_) = upkeep {
+                    self.headless.insert(name.clone());
+                }
                 self.touch(action, kind, name);
             }
             Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
@@ -215,9 +228,37 @@ impl Recorder {
                 }
                 self.size(now, revision, asked, *replicas);
             }
-            Write::CreateJob { revision, attempt } => {
-                self.touch("create", "Job", job(&app, revision, *attempt));
-                self.say(now, format!("the database is migrated, for revision {revision}"));
+            Write::CreateWorker { worker, revision, replicas } => {
+                self.touch("create", "Deployment", self.worker(worker, revision));
+                self.worker_goes(now, worker, revision, 0, *replicas);
+            }
+            Write::ApplyWorker { worker, revision, replicas, .. } => {
+                self.touch("change", "Deployment", self.worker(worker, revision));
+                let seen = world.workers.get(&(worker.clone(), revision.clone()));
+                self.worker_goes(now, worker, revision, seen.map_or(0, WorkerObs::asked), *replicas);
+            }
+            Write::DeleteWorker { worker, revision, .. } => {
+                self.touch("delete", "Deployment", self.worker(worker, revision));
+            }
+            Write::CreateJob { revision, stage, attempt } => {
+                self.touch("create", "Job", job(&app, revision, *stage, *attempt));
+                let before = |index: usize| world.revisions.get(revision)?.before.get(index).cloned();
+                self.say(
+                    now,
+                    match stage {
+                        Stage::Before(index) => format!(
+                            "{} runs before the migration, for revision {revision}",
+                            before(*index).unwrap_or_default()
+                        ),
+                        Stage::Migrate => format!("the database is migrated, for revision {revision}"),
+                        Stage::Contract => {
+                            format!(
+                                "the contract of revision {revision} runs: no older one has pods any more"
+                            )
+                        }
+                        Stage::Rollback => format!("the migrations of revision {revision} are rolled back"),
+                    },
+                );
             }
             Write::CreateSmokeJob { test, .. } => {
                 self.say(now, format!("smoke test {test} runs as a Job with the new image"));
@@ -236,8 +277,29 @@ impl Recorder {
             Write::DeleteRevision { revision, .. } => {
                 self.touch("delete", "ControllerRevision", child(revision));
                 self.touch("delete", "ConfigMap", format!("{app}-{revision}-env"));
+                let nodes = self.headless(Some(revision));
+                if self.headless.remove(&nodes) {
+                    self.touch("delete", "Service", nodes);
+                }
                 self.say(now, format!("revision {revision} is forgotten"));
             }
+        }
+    }
+
+    fn worker_goes(&mut self, now: Timestamp, worker: &str, revision: &str, from: u32, to: u32) {
+        let what = if from == to {
+            format!("worker {worker} of revision {revision} is changed, {to} pods")
+        } else {
+            format!("worker {worker} of revision {revision} goes {} pods", chain(&[from, to]))
+        };
+        self.say(now, what);
+    }
+
+    /// As the operator names it.
+    fn worker(&self, worker: &str, revision: &str) -> String {
+        match (self.app.parse(), revision.parse()) {
+            (Ok(app), Ok(revision)) => names::worker_deployment(&app, worker, &revision),
+            _ => format!("{}-{worker}-{revision}", self.app),
         }
     }
 
@@ -248,11 +310,7 @@ impl Recorder {
 
     fn upkeep(&self, upkeep: &Upkeep) -> (&'static str, &'static str, String) {
         let app = &self.app;
-        let headless = |revision: Option<&String>| match (app.parse(), revision.map(|name| name.parse())) {
-            (Ok(app), None) => names::headless_service(&app, None),
-            (Ok(app), Some(Ok(revision))) => names::headless_service(&app, Some(&revision)),
-            _ => format!("{app}-headless"),
-        };
+        let headless = |revision: Option<&String>| self.headless(revision);
         let binding = || app.parse().map_or_else(|_| app.clone(), |app| names::peers_binding(&app));
         match upkeep {
             Upkeep::ServiceAccount => ("apply", "ServiceAccount", app.clone()),
@@ -263,7 +321,16 @@ impl Recorder {
             Upkeep::NoPeersBinding(_) => ("delete", "RoleBinding", binding()),
             Upkeep::PodDisruptionBudget => ("apply", "PodDisruptionBudget", app.clone()),
             Upkeep::NoPodDisruptionBudget => ("delete", "PodDisruptionBudget", app.clone()),
-            Upkeep::Defaults(revision) => ("apply", "ConfigMap", format!("{app}-{revision}-env")),
+            // It cannot be changed: if anything, it is missing.
+            Upkeep::Defaults(revision) => ("create", "ConfigMap", format!("{app}-{revision}-env")),
+        }
+    }
+
+    fn headless(&self, revision: Option<&String>) -> String {
+        match (self.app.parse(), revision.map(|name| name.parse())) {
+            (Ok(app), None) => names::headless_service(&app, None),
+            (Ok(app), Some(Ok(revision))) => names::headless_service(&app, Some(&revision)),
+            _ => format!("{}-headless", self.app),
         }
     }
 
@@ -289,9 +356,9 @@ impl Recorder {
 }
 
 /// As the operator names it.
-fn job(app: &str, revision: &str, attempt: i64) -> String {
+fn job(app: &str, revision: &str, stage: Stage, attempt: i64) -> String {
     match (app.parse(), revision.parse()) {
-        (Ok(app), Ok(revision)) => names::migration_job(&app, &revision, attempt),
+        (Ok(app), Ok(revision)) => names::stage_job(&app, &revision, stage, attempt),
         _ => format!("{app}-migrate-{revision}-{attempt}"),
     }
 }

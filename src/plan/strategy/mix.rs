@@ -1,8 +1,8 @@
 //! One Service over the pods of several revisions: how many pods each has is the split of the requests.
 
-use super::super::Draft;
 use super::super::replicas::{Moves, Roll};
 use super::super::world::{Rev, Selector};
+use super::super::{Draft, budget};
 
 /// Towards so many pods of the focus and of the stable revision. Only a focus that is not stable has to prove itself,
 /// batch by batch.
@@ -15,7 +15,7 @@ pub(super) fn roll<'a>(d: &'a Draft, focus: &'a Rev, size: u32, stable: u32) -> 
         replicas: d.goal.replicas,
         target: size,
         rest: stable,
-        surge: d.goal.surge,
+        surge: budget::surge(d, 0),
         unavailable: d.goal.unavailable,
         cautious: reference.is_some_and(|stable| stable != focus),
     }
@@ -28,7 +28,8 @@ pub(super) fn roll_back<'a>(d: &'a Draft, stable: &'a Rev) -> Roll<'a> {
 
 /// What serves is kept at its size.
 pub(super) fn hold(d: &Draft) -> Moves {
-    roll(d, &Rev::new(), d.goal.replicas, 0).hold()
+    // A Job may be waiting for its connections.
+    Roll { surge: budget::surge(d, 1), ..roll(d, &Rev::new(), d.goal.replicas, 0) }.hold()
 }
 
 /// Pods that no request may reach (of a failed or an earlier revision) would get some if the Service became wide. They

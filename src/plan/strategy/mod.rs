@@ -15,7 +15,7 @@ use crate::api::{CanaryStep, Candidate, StrategyKind};
 
 use super::replicas::Moves;
 use super::world::{Rev, Selector};
-use super::{Draft, World};
+use super::{Draft, World, budget};
 
 pub(super) use stand::pace;
 
@@ -54,15 +54,17 @@ pub(super) fn aim(d: &Draft, candidate: &Candidate) -> Aim {
         },
         StrategyKind::Canary if !last => {
             let weight = weight(candidate).unwrap_or_default();
-            split::split(wanted, weight, d.goal.surge).map_or(
-                Aim::Mix { candidate: wanted, stable: 0 },
-                |split| Aim::Mix { candidate: split.candidate, stable: split.stable },
-            )
+            // One pod without room for a second is never split, but waits.
+            let surge = if wanted == 1 { d.goal.surge } else { budget::surge(d, 0) };
+            split::split(wanted, weight, surge).map_or(Aim::Mix { candidate: wanted, stable: 0 }, |split| {
+                Aim::Mix { candidate: split.candidate, stable: split.stable }
+            })
         }
         // The first batch has the word before the others follow.
         StrategyKind::Rolling if !last => {
-            let batch = wanted.min(d.goal.surge.saturating_add(d.goal.unavailable).max(1));
-            let stable = wanted.min(wanted.saturating_add(d.goal.surge).saturating_sub(batch));
+            let surge = budget::surge(d, 0);
+            let batch = wanted.min(surge.saturating_add(d.goal.unavailable).max(1));
+            let stable = wanted.min(wanted.saturating_add(surge).saturating_sub(batch));
             Aim::Mix { candidate: batch, stable }
         }
         StrategyKind::Canary | StrategyKind::Rolling => Aim::Mix { candidate: wanted, stable: 0 },

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::super::replicas::Moves;
 use super::super::world::{Rev, Selector};
-use super::super::{Draft, clock};
+use super::super::{Draft, budget, clock};
 use crate::api::StrategyKind;
 
 /// The stable revision serves alone; what else has pods loses them, batch by batch, or is kept as asked.
@@ -18,7 +18,7 @@ pub(super) fn clear(d: &Draft) -> Moves {
     let Some(Selector::Only(selected)) = d.world.service.as_ref().map(|service| &service.selector) else {
         return Moves::default();
     };
-    let ceiling = d.goal.replicas + d.goal.surge;
+    let ceiling = d.goal.replicas + budget::surge(d, 0);
     let serves = Some(selected).filter(|rev| d.world.asked(rev) > 0);
     let Some(focus) = serves.or(d.status.stable.as_ref()) else { return Moves::default() };
     Stand { d, focus, size: d.goal.replicas, switch: true, ceiling }.next()

@@ -1,10 +1,11 @@
 //! Small scenes for table tests of the planner.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{OnFailure, Phase, PhoenixAppStatus, StrategyKind};
+use crate::api::{OnFailure, Phase, PhoenixAppStatus, Stage, StrategyKind};
 use crate::plan::analysis::Proofs;
 use crate::plan::{
     DeploymentObs, Goal, JobFailure, JobObs, JobState, Plan, PodsObs, RevisionObs, SecretPosted, Selector,
@@ -48,9 +49,11 @@ impl Scene {
             rollback_window: 3,
             history_limit: 5,
             stop_before_migration: false,
+            budget: None,
             desired: "v1".to_owned(),
             command: None,
             proofs: Proofs::default(),
+            workers: BTreeMap::new(),
         };
         Self { goal, status: PhoenixAppStatus::default(), world: World::default(), now: at(0) }
     }
@@ -123,6 +126,7 @@ impl Scene {
             uid: "job".to_owned(),
             version: "5".to_owned(),
             revision: revision.to_owned(),
+            stage: Stage::Migrate,
             attempt: self.status.attempt,
             state,
             terminating: false,
@@ -162,6 +166,8 @@ impl Scene {
                             stored.outcome = facts.outcome.or(stored.outcome);
                             stored.promotion = facts.promotion.unwrap_or(stored.promotion);
                             stored.migrated = facts.migrated.unwrap_or(stored.migrated);
+                            stored.before_done = facts.before.unwrap_or(stored.before_done);
+                            stored.contracted = facts.contracted.unwrap_or(stored.contracted);
                         });
                         changed = true;
                     }

@@ -245,6 +245,32 @@ proptest! {
         prop_assert!(raised <= total.max(goal.replicas + goal.surge), "{:?}", plan.writes);
     }
 
+    /// No plan asks for more connections than the database has, unless that many are held already.
+    #[test]
+    fn a_plan_keeps_to_the_database_budget(scene in scene(), pods in 0..8_u32) {
+        let mut scene = scene;
+        scene.goal.suspend = false;
+        scene.goal.budget = Some(crate::plan::Budget { max: pods * 10, per_pod: 10 });
+        let plan = ask(&scene);
+        let world = &scene.world;
+        let jobs = u32::try_from(world.migration_pods.len()).unwrap();
+        let mut asked: std::collections::BTreeMap<&str, u32> = NAMES.map(|name| (name, world.asked(name))).into();
+        let total = |asked: &std::collections::BTreeMap<&str, u32>| -> u32 {
+            asked.iter().map(|(name, n)| (*n).max(world.pod_objects(name))).sum::<u32>()
+        };
+        let before = total(&asked) + jobs;
+        for write in &plan.writes {
+            match write {
+                Write::ApplyDeployment { revision, replicas, .. } | Write::CreateDeployment { revision, replicas } => {
+                    asked.insert(revision, (*replicas).max(asked[revision.as_str()]));
+                }
+                Write::CreateJob { .. } => prop_assert!(before < pods, "{:?}", plan.writes),
+                _ => {}
+            }
+        }
+        prop_assert!(total(&asked) + jobs <= pods.max(before), "{:?}", plan.writes);
+    }
+
     /// Invariant 2, for a single plan.
     #[test]
     fn no_pods_before_the_migration_is_recorded(scene in scene()) {

@@ -73,6 +73,7 @@ impl Walk {
                 }
                 None => {
                     is_as_asked(&state)?;
+                    self.has_contracted(&state)?;
                     break;
                 }
             };
@@ -83,6 +84,20 @@ impl Walk {
         }
         self.settled.lock().unwrap().extend(path);
         Ok(())
+    }
+
+    /// In the end the stable revision's contract is done, unless a person gave it up or a rollout has ended badly.
+    fn has_contracted(&self, state: &State) -> Result<(), String> {
+        let status = state.status;
+        let given_up = status.follow_up.is_some_and(|follows| follows.aborted);
+        let waits = status.candidate.is_some() || state.truth.app.replicas == 0 || status.paused;
+        match status.stable {
+            Some(stable) if self.config.phases && !waits && !given_up && !state.broken[stable] => {
+                let done = state.stored[stable].contracted;
+                done.then_some(()).ok_or_else(|| "contract: it never came".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The beginning of a run without faults that does not end well.
@@ -230,6 +245,7 @@ const SMALL: Config = Config {
     unavailable: 0,
     revisions: 2,
     migrations: true,
+    phases: false,
     stop_first: false,
     never_ready: None,
     bad_migration: None,
@@ -432,6 +448,15 @@ mod full {
     }
 
     #[test]
+    fn full_phases() {
+        let config = Config { phases: true, pod_failures: 0, ..FULL };
+        walk("full: phases", config, true).unwrap();
+        let verbs = &[Verb::RollbackWithMigrations, Verb::Abort, Verb::Retry];
+        let config = Config { verbs, commands: 2, edits: 1, kills: 1, ..config };
+        walk("full: phases and back", config, true).unwrap();
+    }
+
+    #[test]
     fn full_broken_stable() {
         walk("full: broken stable", Config { breaks: 1, pod_failures: 0, ..FULL }, true).unwrap();
     }
@@ -550,6 +575,43 @@ mod full {
         let config = Config { stop_first: true, bad_migration: Some(1), ..config };
         walk("full: recreate, stop first, failing migration", config, true).unwrap();
     }
+}
+
+/// A Job before each migration, a contract after it, and a way back.
+const PHASES: Config = Config { phases: true, replicas: 1, most_replicas: 1, ..SMALL };
+
+const BACK: Config = Config {
+    verbs: &[Verb::RollbackWithMigrations, Verb::Abort, Verb::Retry],
+    commands: 1,
+    edits: 1,
+    kills: 0,
+    ..PHASES
+};
+
+#[test]
+fn migrations_in_phases() {
+    walk("phases", PHASES, true).unwrap();
+    walk("phases, status lost", Config { losses: 1, kills: 0, pod_failures: 0, ..PHASES }, true).unwrap();
+}
+
+#[test]
+fn migrations_and_the_way_back() {
+    walk("phases and back", BACK, true).unwrap();
+}
+
+#[test]
+fn an_eager_contract_is_caught() {
+    caught(PHASES, Mutant::EagerContract, "contract: a pod of another revision");
+}
+
+#[test]
+fn a_migration_without_what_comes_before_it_is_caught() {
+    caught(PHASES, Mutant::SkipsBefore, "before: a migration without");
+}
+
+#[test]
+fn a_record_of_what_is_rolled_back_is_caught() {
+    caught(BACK, Mutant::KeepsRecord, "rollback: what goes is still recorded");
 }
 
 fn caught(config: Config, mutant: Mutant, invariant: &str) {

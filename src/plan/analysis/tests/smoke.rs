@@ -52,6 +52,7 @@ impl Lab {
 
     fn job(&mut self, state: JobState, change: impl FnOnce(&mut SmokeJobObs)) {
         let job = JobObs {
+            stage: Default::default(),
             name: "j".to_owned(),
             uid: "u".to_owned(),
             version: "7".to_owned(),

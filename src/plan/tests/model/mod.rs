@@ -22,7 +22,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::{CanaryStep, MigrationState, OnFailure, Outcome, Pause, StrategyKind};
+use crate::api::{
+    CanaryStep, FollowUpKind, FollowUpState, MigrationState, OnFailure, Outcome, Pause, Stage, StrategyKind,
+};
 use crate::plan::{
     DeploymentObs, Facts, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, RevisionObs,
     SecretPosted, Selector, ServiceObs, World, Write,
@@ -46,7 +48,7 @@ struct Sight {
     preview: Preview,
     status: Status,
     mutant: Mutant,
-    needs: (bool, bool, bool, bool),
+    needs: (bool, bool, bool, bool, bool),
     limits: (u32, u32, Option<u32>),
     steps: Steps,
 }
@@ -93,6 +95,8 @@ pub struct Config {
     pub revisions: usize,
     /// Revisions need a migration Job.
     pub migrations: bool,
+    /// A Job comes before each migration, each revision has a contract, and each migration a way back.
+    pub phases: bool,
     /// Stop, migrate, start.
     pub stop_first: bool,
     /// Pods of this revision never become ready.
@@ -124,6 +128,12 @@ pub enum Mutant {
     PromotesSuperseded,
     /// Invariant 11: never takes unavailable pods of the stable revision.
     KeepsBrokenStable,
+    /// Takes every contract for due.
+    EagerContract,
+    /// Forgets what comes before a migration.
+    SkipsBefore,
+    /// Rolls migrations back and leaves them recorded.
+    KeepsRecord,
     /// A gate: takes a wait for a person for passed.
     SkipsPauses,
     /// A weight: takes every step for the last.
@@ -175,17 +185,19 @@ pub enum Verb {
     Abort,
     Retry,
     Rollback,
+    RollbackWithMigrations,
     Pause,
     Resume,
 }
 
 impl Verb {
-    const ALL: [(Self, &str); 7] = [
+    const ALL: [(Self, &str); 8] = [
         (Self::Promote, "promote"),
         (Self::PromoteFull, "promote-full"),
         (Self::Abort, "abort"),
         (Self::Retry, "retry"),
         (Self::Rollback, "rollback"),
+        (Self::RollbackWithMigrations, "rollback"),
         (Self::Pause, "pause"),
         (Self::Resume, "resume"),
     ];
@@ -207,6 +219,7 @@ impl Given {
         let name = NAMES.get(revision).copied().unwrap_or("?");
         match self.verb {
             Verb::Pause | Verb::Resume => format!("{word} {name}/{attempt}/{n}"),
+            Verb::RollbackWithMigrations => format!("{word} {name}/{attempt} force with-migrations"),
             _ => format!("{word} {name}/{attempt}"),
         }
     }
@@ -214,7 +227,10 @@ impl Given {
     fn of(text: &str, n: i64) -> Option<Self> {
         let mut words = text.split_whitespace();
         let word = words.next()?;
-        let verb = Verb::ALL.into_iter().find(|(_, known)| *known == word)?.0;
+        let verb = match Verb::ALL.into_iter().find(|(_, known)| *known == word)?.0 {
+            Verb::Rollback if text.ends_with("with-migrations") => Verb::RollbackWithMigrations,
+            verb => verb,
+        };
         let mut parts = words.next()?.split('/');
         let (revision, attempt) = (index(parts.next()?), parts.next()?.parse().ok()?);
         let n =
@@ -235,6 +251,9 @@ pub struct App {
 pub struct Stored {
     pub exists: bool,
     pub migrated: bool,
+    /// The attempt in which what comes before its migration is recorded.
+    pub before: u8,
+    pub contracted: bool,
     pub attempt: u8,
     pub outcome: Option<Outcome>,
     pub promotion: u8,
@@ -261,6 +280,7 @@ pub enum JobPhase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Job {
     pub revision: usize,
+    pub stage: Stage,
     pub attempt: u8,
     pub phase: JobPhase,
     pub terminating: bool,
@@ -316,10 +336,21 @@ pub struct Status {
     pub promotion: u8,
     pub secrets_for: Option<usize>,
     pub migration: Option<(u8, MigrationState)>,
+    pub follow_up: Option<Follows>,
     pub bake: Option<After>,
     pub kept: Option<After>,
     pub paused: bool,
     pub answered: Option<Given>,
+}
+
+/// The Job that follows a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Follows {
+    pub kind: FollowUpKind,
+    pub revision: usize,
+    pub attempt: u8,
+    pub state: FollowUpState,
+    pub aborted: bool,
 }
 
 /// The preview Service.
@@ -453,6 +484,8 @@ impl State {
         state.stored[0] = Stored {
             exists: true,
             migrated: config.migrations,
+            before: 1,
+            contracted: config.phases,
             attempt: 1,
             outcome: Some(Outcome::Promoted),
             promotion: 1,
@@ -648,10 +681,11 @@ impl State {
             Verb::Abort => {
                 under_way
                     || self.status.bake.is_some()
+                    || self.truth.jobs.job.is_some_and(|job| !job.stage.gates())
                     || tried.is_some_and(|tried| tried.verdict.is_some_and(|ended| ended.held))
             }
             Verb::Retry => tried.is_some_and(|tried| tried.verdict.is_some()),
-            Verb::Rollback => self.status.previous.is_some() && !under_way,
+            Verb::Rollback | Verb::RollbackWithMigrations => self.status.previous.is_some() && !under_way,
             Verb::Pause => !self.status.paused,
             Verb::Resume => self.status.paused,
         }
@@ -796,6 +830,19 @@ impl State {
                 self.violation = Some("2: a pod exists before its migration is recorded");
             }
         }
+        let pods = |revision: usize| {
+            let deployment = self.truth.deployments[revision];
+            deployment.pods > 0 || deployment.going
+        };
+        if let Some(job) = self.truth.jobs.job.filter(|_| self.truth.jobs.pods > 0) {
+            let others = (0..REVISIONS).any(|revision| revision != job.revision && pods(revision));
+            if job.stage == Stage::Contract && others {
+                self.violation = Some("contract: a pod of another revision is there");
+            }
+            if job.stage == Stage::Rollback && pods(job.revision) {
+                self.violation = Some("rollback: a pod of the newer revision is there");
+            }
+        }
         if self.truth.jobs.pods > 1 {
             self.violation = Some("2: two migration pods at once");
         }
@@ -810,7 +857,7 @@ impl State {
             preview: self.preview,
             status: self.status,
             mutant: config.mutant,
-            needs: (config.migrations, config.stop_first, config.bake, config.batches),
+            needs: (config.migrations, config.stop_first, config.bake, config.batches, config.phases),
             limits: (config.surge, config.unavailable, config.preview),
             steps: config.steps,
         };
@@ -866,9 +913,11 @@ impl State {
             rollback_window: 3,
             history_limit: 5,
             stop_before_migration: config.stop_first,
+            budget: None,
             desired: NAMES[app.desired].to_owned(),
             command: app.command.map(Given::text),
             proofs: crate::plan::analysis::Proofs::default(),
+            workers: std::collections::BTreeMap::new(),
         }
     }
 
@@ -878,7 +927,7 @@ impl State {
             let name = (*name).to_owned();
             let stored = self.stored[revision];
             if stored.exists {
-                world.revisions.insert(name.clone(), stored.observed(config));
+                world.revisions.insert(name.clone(), stored.observed(config, revision));
             }
             let deployment = self.seen.deployments[revision];
             if deployment.exists {
@@ -980,7 +1029,9 @@ impl State {
             let reverted = self.status.previous.is_some()
                 && status.stable == self.status.previous
                 && status.answered != self.status.answered
-                && status.answered.is_some_and(|given| matches!(given.verb, Verb::Abort | Verb::Rollback));
+                && status.answered.is_some_and(|given| {
+                    matches!(given.verb, Verb::Abort | Verb::Rollback | Verb::RollbackWithMigrations)
+                });
             let gated = config.steps.waits_for_a_person() && config.other_strategy.is_none();
             let gated = gated && self.status.stable.is_some() && !reverted;
             if gated && !self.approved {
@@ -1035,16 +1086,34 @@ impl State {
                 self.truth.deployments[revision].observed = false;
                 self.deliver(Kind::Deployments);
             }
-            Write::CreateJob { revision, attempt } => {
+            Write::CreateJob { revision, stage, attempt } => {
                 // The live list that precedes it.
                 if self.truth.jobs.pods > 0 || self.truth.jobs.job.is_some() {
                     return false;
                 }
                 let attempt = u8::try_from(*attempt).unwrap_or(u8::MAX);
-                let job =
-                    Job { revision: index(revision), attempt, phase: JobPhase::Running, terminating: false };
-                if self.stored[job.revision].migrated {
-                    self.violation = Some("2: a second migration for one key");
+                let job = Job {
+                    revision: index(revision),
+                    stage: *stage,
+                    attempt,
+                    phase: JobPhase::Running,
+                    terminating: false,
+                };
+                let stored = self.stored[job.revision];
+                let wrong = match stage {
+                    Stage::Before(_) | Stage::Migrate if stored.migrated => {
+                        "2: a second migration for one key"
+                    }
+                    Stage::Before(_) if stored.before == attempt => "before: what is recorded runs again",
+                    Stage::Migrate if config.phases && stored.before != attempt => {
+                        "before: a migration without what comes before it"
+                    }
+                    Stage::Contract if stored.contracted => "contract: what is recorded runs again",
+                    Stage::Rollback if stored.migrated => "rollback: what goes is still recorded",
+                    _ => "",
+                };
+                if !wrong.is_empty() {
+                    self.violation = Some(wrong);
                 }
                 self.truth.jobs.job = Some(job);
                 self.deliver(Kind::Jobs);
@@ -1063,6 +1132,9 @@ impl State {
             }
             Write::DeletePreview { .. } => self.preview = Preview::Absent,
             Write::CreateSmokeJob { .. } => self.violation = Some("a smoke test that nobody asked for"),
+            Write::CreateWorker { .. } | Write::ApplyWorker { .. } | Write::DeleteWorker { .. } => {
+                self.violation = Some("a worker that nobody asked for");
+            }
             Write::DeleteDeployment { .. } | Write::DeleteRevision { .. } => {
                 self.violation = Some("prune: three revisions are within the window");
             }
@@ -1073,6 +1145,10 @@ impl State {
     fn annotate(&mut self, revision: usize, facts: &Facts) {
         let stored = &mut self.stored[revision];
         stored.migrated = facts.migrated.unwrap_or(stored.migrated);
+        stored.contracted = facts.contracted.unwrap_or(stored.contracted);
+        if let Some((attempt, _)) = facts.before {
+            stored.before = u8::try_from(attempt).unwrap_or(u8::MAX);
+        }
         stored.outcome = facts.outcome.or(stored.outcome);
         if let Some(attempt) = facts.attempt {
             stored.attempt = u8::try_from(attempt).unwrap_or(u8::MAX);
@@ -1165,7 +1241,7 @@ impl Deployment {
     fn adjust(&mut self, config: &Config) {
         self.observed = true;
         if self.pods > self.asked {
-            self.going = config.strategy == StrategyKind::Recreate || config.bake;
+            self.going = config.strategy == StrategyKind::Recreate || config.bake || config.phases;
             self.ready = self.ready.min(self.asked);
         }
         self.pods = self.asked;
@@ -1183,8 +1259,17 @@ impl Deployment {
 }
 
 impl Stored {
-    fn observed(self, config: &Config) -> RevisionObs {
+    fn observed(self, config: &Config, index: usize) -> RevisionObs {
+        let phased = config.phases;
         RevisionObs {
+            number: i64::try_from(index).unwrap_or_default() + 1,
+            before: if phased { vec!["backup".to_owned()] } else { Vec::new() },
+            before_done: (i64::from(self.before), usize::from(self.before > 0)),
+            has_contract: phased,
+            contracted: self.contracted,
+            has_rollback: phased,
+            contract_key: phased.then(|| NAMES[index].to_owned()),
+            migration_key: phased.then(|| NAMES[index].to_owned()),
             needs_migration: config.migrations,
             migrated: self.migrated,
             attempt: i64::from(self.attempt),
@@ -1202,6 +1287,7 @@ impl Job {
             uid: String::new(),
             version: String::new(),
             revision: NAMES[self.revision].to_owned(),
+            stage: self.stage,
             attempt: i64::from(self.attempt),
             state: match self.phase {
                 JobPhase::Running => JobState::Running,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Mutant;
-use crate::api::PhoenixAppStatus;
+use crate::api::{FollowUpKind, PhoenixAppStatus, Stage};
 use crate::plan::{Goal, Plan, Selector, World, Write, plan};
 
 /// The planner, or the mutant in its place.
@@ -20,6 +20,19 @@ pub(super) fn ask(mutant: Mutant, goal: &Goal, status: &PhoenixAppStatus, world:
         Mutant::SkipsMigration => {
             for revision in world.revisions.values_mut() {
                 revision.migrated = true;
+            }
+        }
+        Mutant::SkipsBefore => {
+            for revision in world.revisions.values_mut() {
+                revision.before.clear();
+            }
+        }
+        Mutant::KeepsRecord => {
+            if let Some(follow_up) = &status.follow_up
+                && follow_up.kind == FollowUpKind::Rollback
+                && let Some(revision) = world.revisions.get_mut(&follow_up.revision)
+            {
+                (revision.migrated, revision.contracted) = (false, false);
             }
         }
         Mutant::ForgetsAbort => {
@@ -43,6 +56,15 @@ pub(super) fn ask(mutant: Mutant, goal: &Goal, status: &PhoenixAppStatus, world:
                         *selector = Selector::Only(candidate.revision.clone());
                     }
                 }
+            }
+        }
+        Mutant::EagerContract => {
+            let free = world.jobs.is_empty() && world.migration_pods.is_empty();
+            if let (Some(stable), None, true) = (&plan.status.stable, &plan.status.candidate, free)
+                && world.revisions.get(stable).is_some_and(|revision| !revision.contracted)
+            {
+                let (revision, attempt) = (stable.clone(), plan.status.attempt);
+                plan.writes.push(Write::CreateJob { revision, stage: Stage::Contract, attempt });
             }
         }
         Mutant::PromotesSuperseded => {

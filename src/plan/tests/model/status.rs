@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{After, DEADLINE_SECONDS, Ended, Given, NAMES, Status, Steps, Tried, index};
+use super::{After, DEADLINE_SECONDS, Ended, Follows, Given, NAMES, Status, Steps, Tried, index};
 use crate::api::{
-    Bake, Candidate, CommandAnswer, Kept, LastCommand, MigrationStatus, PhoenixAppStatus, Progress, Verdict,
+    Bake, Candidate, CommandAnswer, FollowUp, Kept, LastCommand, MigrationStatus, PhoenixAppStatus, Progress,
+    Verdict,
 };
 
 /// Long before the model's only instant.
@@ -43,6 +44,17 @@ impl Status {
                 retries: 0,
                 retry_at: Some(since(false)),
             }),
+            follow_up: self.follow_up.map(|follows| FollowUp {
+                kind: follows.kind,
+                revision: name(follows.revision),
+                attempt: i64::from(follows.attempt),
+                state: follows.state,
+                reason: if follows.aborted { "AbortedByCommand" } else { "" }.to_owned(),
+                message: String::new(),
+                log_tail: String::new(),
+                retries: 0,
+                retry_at: Some(since(false)),
+            }),
             last_command: self.answered.map(|given| LastCommand {
                 text: given.text(),
                 answer: CommandAnswer::Accepted,
@@ -63,6 +75,13 @@ impl Status {
             promotion: small(status.promotion),
             secrets_for: status.secrets_for.as_ref().map(|name| index(name)),
             migration: status.migration.as_ref().map(|m| (small(m.attempt), m.state)),
+            follow_up: status.follow_up.as_ref().map(|follow_up| Follows {
+                kind: follow_up.kind,
+                revision: index(&follow_up.revision),
+                attempt: small(follow_up.attempt),
+                state: follow_up.state,
+                aborted: follow_up.reason == "AbortedByCommand",
+            }),
             bake: status.bake.as_ref().map(|bake| After {
                 strategy: bake.strategy,
                 drained: false,

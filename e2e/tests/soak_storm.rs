@@ -1,0 +1,131 @@
+//! A list storm: an operator starts over ten thousand objects that are as they should be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::audit::{Audit, by_verb};
+use e2e::fixtures::{plain, with};
+use e2e::harness::{Lab, Operator, OperatorOptions};
+use kube::Api;
+use kube::api::PostParams;
+use phoenix_operator::api::PhoenixApp;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Each has seven children of the operator's own: two Services, a Deployment, a stored revision, a ConfigMap, a Secret,
+/// a ServiceAccount; with the app itself that makes 11,200 objects.
+const APPS: usize = 1400;
+/// Apps applied at a time.
+const AT_ONCE: usize = 16;
+/// How long all of them may take to be healthy, with nodes and controllers on the same machine.
+const HEALTHY: Duration = Duration::from_mins(8);
+/// How long the operator may take to judge all of them after its start.
+const JUDGED: Duration = Duration::from_mins(1);
+/// Most memory it may take meanwhile, in KiB.
+const MEMORY: u64 = 150 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_over_ten_thousand_objects_writes_nothing() -> Result<()> {
+    let lab = Lab::fake().await?;
+    let space = lab.space("storm").await?;
+    let audit = Audit::new(lab.cluster().audit_log());
+    // Not the namespace whose every event is kept.
+    let namespace = format!("{}-apps", space.name());
+    lab.kubectl(&["create", "namespace", &namespace], None).await?;
+    let options = OperatorOptions { namespaces: vec![namespace.clone()], ..OperatorOptions::default() };
+    let mut operator = space.operator_with(&options).await?;
+    let began = Instant::now();
+    apply(&lab, &namespace).await?;
+    let applied = began.elapsed();
+    judged(&operator, began + HEALTHY).await?;
+    println!("{APPS} apps applied within {applied:?}, healthy after {:?}", began.elapsed());
+    rests(&audit).await?;
+    println!(
+        "memory at rest: {} MiB, at most: {} MiB",
+        operator.memory("VmRSS")? / 1024,
+        operator.memory("VmHWM")? / 1024
+    );
+
+    operator.kill9().await?;
+    let from = audit.end()?;
+    let began = Instant::now();
+    operator.restart()?;
+    judged(&operator, began + JUDGED).await?;
+    let took = began.elapsed();
+    rests(&audit).await?;
+    let requests = audit.of_operator(from).await?;
+    let peak = operator.memory("VmHWM")?;
+    println!(
+        "started again: all judged after {took:?}, at most {} MiB, {:?}",
+        peak / 1024,
+        by_verb(&requests)
+    );
+    let writes: Vec<_> = requests.iter().filter(|request| request.mutates()).collect();
+    ensure!(
+        writes.is_empty(),
+        "it wrote {} times: {:?}",
+        writes.len(),
+        writes.iter().take(5).collect::<Vec<_>>()
+    );
+    let mut lists: BTreeMap<&str, usize> = BTreeMap::new();
+    for request in requests.iter().filter(|request| request.verb == "list") {
+        *lists.entry(&request.resource).or_default() += 1;
+    }
+    // Pages of 500, each once.
+    let pages = APPS.div_ceil(500) * 2 + 1;
+    ensure!(lists.values().all(|count| *count <= pages), "listed again and again: {lists:?}");
+    ensure!(peak <= MEMORY, "it took {peak} KiB");
+    operator.stop().await?;
+    space.close().await
+}
+
+async fn apply(lab: &Lab, namespace: &str) -> Result<()> {
+    let apps: Api<PhoenixApp> = Api::namespaced(lab.client().clone(), namespace);
+    let spec = with(plain("v1"), &json!({"replicas": 1}));
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let mut applying = JoinSet::new();
+    for number in 0..APPS {
+        let app = PhoenixApp::new(&format!("shop-{number}"), serde_json::from_value(spec.clone())?);
+        let (apps, turns) = (apps.clone(), Arc::clone(&turns));
+        applying.spawn(async move {
+            let _turn = turns.acquire_owned().await;
+            apps.create(&PostParams::default(), &app).await
+        });
+    }
+    while let Some(applied) = applying.join_next().await {
+        applied.context("a task ended in disorder")??;
+    }
+    Ok(())
+}
+
+/// Waits until the operator has judged every app, and found it healthy.
+async fn judged(operator: &Operator, deadline: Instant) -> Result<()> {
+    loop {
+        let text = operator.get("/metrics").await.map(|(_, text)| text).unwrap_or_default();
+        let phases = text.lines().filter(|line| line.starts_with("phoenix_operator_app_phase{"));
+        let healthy = phases.filter(|line| line.contains("phase=\"Healthy\"")).count();
+        if healthy == APPS {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{healthy} of {APPS} apps are healthy");
+        // What a process knows can only be asked for.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits until the operator has sent nothing for a while.
+async fn rests(audit: &Audit) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_mins(2);
+    loop {
+        let from = audit.end()?;
+        // How long nothing is asked can only be told by the clock.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        if audit.of_operator(from).await?.iter().all(|request| request.verb == "watch") {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "never quiet: {:?}", by_verb(&audit.of_operator(from).await?));
+    }
+}
