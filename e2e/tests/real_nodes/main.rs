@@ -1,6 +1,6 @@
 //! The operator on real nodes: containerd, kubelet, kube-proxy, the real release and a real PostgreSQL.
 //!
-//! One cluster serves all steps, one after the other, each in a namespace of its own with an operator of its
+//! One cluster serves all steps, most of them one after the other, each in a namespace of its own with an operator of its
 //! own. `PHOENIX_E2E_STEPS=rollout,faults` runs some of them; `PHOENIX_E2E_ATTACH=<dir>` uses a cluster that
 //! is up (`e2e up --nodes real`). Skipped, with the reason, where there can be no real nodes.
 
@@ -78,11 +78,20 @@ async fn real_nodes() {
     note("commands", step(&lab, "commands", faults::and_people_can_stop_it).await);
     note("cutovers", step(&lab, "cutovers", cutovers::lose_nothing).await);
     note("streams", step(&lab, "streams", streams::close_in_batches).await);
-    note("failures", step(&lab, "failures", returns::after_failures).await);
-    note("aborts", step(&lab, "aborts", returns::after_aborts).await);
     note("analysis", step(&lab, "analysis", analysis::stops_a_release_that_fails).await);
-    note("isolation", step(&lab, "isolation", isolation::keeps_revisions_apart).await);
-    note("plugin", step(&lab, "plugin", plugin::looks_into_pods).await);
+    // They mostly wait for a deadline, or for old pods to end: two at once, each with an operator of its own.
+    let (failures, aborts) = tokio::join!(
+        step(&lab, "failures", returns::after_failures),
+        step(&lab, "aborts", returns::after_aborts),
+    );
+    note("failures", failures);
+    note("aborts", aborts);
+    let (isolation, plugin) = tokio::join!(
+        step(&lab, "isolation", isolation::keeps_revisions_apart),
+        step(&lab, "plugin", plugin::looks_into_pods),
+    );
+    note("isolation", isolation);
+    note("plugin", plugin);
     note("inside", step(&lab, "inside", inside::nodes_answer_and_recover).await);
     println!("all of it took {:?}", start.elapsed());
     assert!(failed.is_empty(), "failed: {failed:?}");

@@ -77,7 +77,7 @@ fn failures() -> [Failure; 4] {
             image: "v2",
             more: json!({"health": {"readiness": {"path": "/status/503", "period": "1s"}}}),
             gate: ("PodsReady", "ProgressDeadlineExceeded"),
-            named: "readiness probe does not pass",
+            named: "became available within 45 s",
         },
     ]
 }

@@ -81,5 +81,5 @@ fn switched_at(space: &Space, revision: &str) -> u64 {
         switch.unwrap().at.elapsed()
     });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    u64::try_from((now - ago).as_millis()).unwrap()
+    u64::try_from(now.saturating_sub(ago).as_millis()).unwrap()
 }
