@@ -79,13 +79,9 @@ async fn real_nodes() {
     note("cutovers", step(&lab, "cutovers", cutovers::lose_nothing).await);
     note("streams", step(&lab, "streams", streams::close_in_batches).await);
     note("analysis", step(&lab, "analysis", analysis::stops_a_release_that_fails).await);
-    // They mostly wait for a deadline, or for old pods to end: two at once, each with an operator of its own.
-    let (failures, aborts) = tokio::join!(
-        step(&lab, "failures", returns::after_failures),
-        step(&lab, "aborts", returns::after_aborts),
-    );
-    note("failures", failures);
-    note("aborts", aborts);
+    note("failures", step(&lab, "failures", returns::after_failures).await);
+    note("aborts", step(&lab, "aborts", returns::after_aborts).await);
+    // Neither makes load, and both mostly wait: two at once, each with an operator of its own.
     let (isolation, plugin) = tokio::join!(
         step(&lab, "isolation", isolation::keeps_revisions_apart),
         step(&lab, "plugin", plugin::looks_into_pods),

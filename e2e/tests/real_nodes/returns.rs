@@ -22,7 +22,7 @@ fn spec(image: &str, strategy: &Value) -> Value {
         "replicas": PODS,
         "migrations": {"mode": "Disabled"},
         // A VM that is told to stop before it has booted may miss it, and lasts as long as its grace.
-        "shutdown": {"endpointLag": "4s", "grace": "20s"},
+        "shutdown": {"endpointLag": "6s", "grace": "20s"},
         "strategy": shop::with(json!({"progressDeadline": "45s"}), strategy),
     });
     shop::with(shop::spec(image), &fields)
