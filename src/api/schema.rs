@@ -11,11 +11,12 @@ use super::PhoenixApp;
 
 /// Places in the schema whose descriptions are found elsewhere: types of Kubernetes itself in Kubernetes' own
 /// reference. They are a third of a megabyte's way to a CRD too big for `kubectl apply`.
-const FOREIGN: [&str; 7] = [
+const FOREIGN: [&str; 8] = [
     "/properties/spec/properties/env/items",
     "/properties/spec/properties/envFrom/items",
     "/properties/spec/properties/resources",
     "/properties/spec/properties/tolerations/items",
+    "/properties/spec/properties/volumes/items/properties/projected/properties/sources/items",
     "/properties/spec/properties/migrations/properties/env/items",
     "/properties/spec/properties/migrations/properties/resources",
     "/properties/spec/properties/workers/items/properties/resources",

@@ -38,9 +38,9 @@ const RUN: &str = "phoenix-operator.dev/run";
 /// After this many seconds Kubernetes takes away a finished Job that was left behind.
 const LEFT_BEHIND: i32 = 600;
 /// What a one-off must not take over from a pod that serves: it is no node of its cluster.
-const NO_NODE: [&str; 3] = ["DNS_CLUSTER_QUERY", "RELEASE_DISTRIBUTION", "RELEASE_NODE"];
-/// Nor does it serve.
-const NO_SERVER: &str = "PHX_SERVER";
+const NO_NODE: [&str; 2] = ["RELEASE_DISTRIBUTION", "RELEASE_NODE"];
+/// Nor does it serve, or look for its peers.
+const NO_SERVER: [&str; 2] = ["PHX_SERVER", "DNS_CLUSTER_QUERY"];
 /// Keep sidecars out, which would never end: labels for new meshes, annotations for old.
 const NO_MESH: [(&str, &str); 2] = [("sidecar.istio.io/inject", "false"), ("linkerd.io/inject", "disabled")];
 
@@ -142,7 +142,8 @@ pub fn job(
             container.volume_mounts.get_or_insert_default().retain(|mount| !claims.contains(&mount.name));
             let env = container.env.get_or_insert_default();
             env.retain(|entry| {
-                !NO_NODE.contains(&entry.name.as_str()) && (serving || entry.name != NO_SERVER)
+                let name = entry.name.as_str();
+                !NO_NODE.contains(&name) && (serving || !NO_SERVER.contains(&name))
             });
             let none = EnvVar {
                 name: "RELEASE_DISTRIBUTION".to_owned(),
@@ -312,8 +313,10 @@ mod tests {
             };
             assert_eq!(value("RELEASE_DISTRIBUTION").as_deref(), Some("none"));
             assert_eq!(value("LOG_LEVEL").as_deref(), Some("info"));
-            assert_eq!(value(NO_SERVER).is_some(), serving);
-            assert!(value("RELEASE_NODE").is_none() && value("DNS_CLUSTER_QUERY").is_none());
+            for name in NO_SERVER {
+                assert_eq!(value(name).is_some(), serving, "{name}");
+            }
+            assert!(value("RELEASE_NODE").is_none());
             assert!(value("DATABASE_URL").is_some());
             assert!(container.readiness_probe.is_none() && container.lifecycle.is_none());
             let claims =

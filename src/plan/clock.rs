@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Draft;
@@ -48,6 +48,12 @@ pub(super) fn passed(d: &mut Draft, start: Timestamp, limit: Duration) -> bool {
         d.wake_at(after(d.now, left));
     }
     left <= 0
+}
+
+/// The first whole second that is not before `at`. A status holds no fractions: cut off, a wait that is counted from
+/// there would end early.
+pub(super) fn whole_second(at: Timestamp) -> Timestamp {
+    at.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil)).unwrap_or(at)
 }
 
 /// Whether so long has passed since `start` by the clock on the wall: a promise to people, which holds while nobody

@@ -43,7 +43,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1_000_000)]
     at_most: u64,
     /// Seconds after which it stops.
-    #[arg(long, default_value_t = 900)]
+    #[arg(long, default_value_t = 7200)]
     seconds: u64,
 }
 

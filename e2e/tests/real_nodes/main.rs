@@ -1,17 +1,23 @@
 //! The operator on real nodes: containerd, kubelet, kube-proxy, the real release and a real PostgreSQL.
 //!
-//! One cluster serves all steps, one after the other, each in a namespace of its own with an operator of its
+//! One cluster serves all steps, most of them one after the other, each in a namespace of its own with an operator of its
 //! own. `PHOENIX_E2E_STEPS=rollout,faults` runs some of them; `PHOENIX_E2E_ATTACH=<dir>` uses a cluster that
 //! is up (`e2e up --nodes real`). Skipped, with the reason, where there can be no real nodes.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests may fail as tests do")]
 
+mod analysis;
 mod crash;
+mod cutovers;
 mod faults;
 mod inside;
+mod isolation;
 mod migrations;
+mod plugin;
+mod returns;
 mod rollout;
 mod shop;
+mod streams;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -71,6 +77,18 @@ async fn real_nodes() {
     note("crash", step(&lab, "crash", crash::returns_and_loses_nothing).await);
     note("faults", step(&lab, "faults", faults::are_named_and_heal).await);
     note("commands", step(&lab, "commands", faults::and_people_can_stop_it).await);
+    note("cutovers", step(&lab, "cutovers", cutovers::lose_nothing).await);
+    note("streams", step(&lab, "streams", streams::close_in_batches).await);
+    note("analysis", step(&lab, "analysis", analysis::stops_a_release_that_fails).await);
+    note("failures", step(&lab, "failures", returns::after_failures).await);
+    note("aborts", step(&lab, "aborts", returns::after_aborts).await);
+    // Neither makes load, and both mostly wait: two at once, each with an operator of its own.
+    let (isolation, plugin) = tokio::join!(
+        step(&lab, "isolation", isolation::keeps_revisions_apart),
+        step(&lab, "plugin", plugin::looks_into_pods),
+    );
+    note("isolation", isolation);
+    note("plugin", plugin);
     note("inside", step(&lab, "inside", inside::nodes_answer_and_recover).await);
     println!("all of it took {:?}", start.elapsed());
     assert!(failed.is_empty(), "failed: {failed:?}");

@@ -60,10 +60,10 @@ pub async fn healthy(space: &Space, generation: i64) -> String {
     stable
 }
 
-/// Where the app's Service is.
-pub fn service(space: &Space) -> SocketAddr {
+/// Where an app's Service is.
+fn service(space: &Space, app: &str) -> SocketAddr {
     let ip: IpAddr = space.record().look(|seen| {
-        let service = seen.get("Service", SHOP).unwrap();
+        let service = seen.get("Service", app).unwrap();
         service["spec"]["clusterIP"].as_str().unwrap().parse().unwrap()
     });
     SocketAddr::new(ip, 80)
@@ -71,16 +71,37 @@ pub fn service(space: &Space) -> SocketAddr {
 
 /// Load through the Service, from where kube-proxy's rules apply.
 pub fn traffic(space: &Space, rate: u32, at_least: u64) -> Traffic {
-    let options = TrafficOptions {
-        connections: 60,
-        streams: 12,
-        rate,
-        at_least,
-        // Every fifth request takes long enough to be in work when its pod is told to stop.
-        paths: ["/version", "/version", "/version", "/db", "/slow?ms=250"].map(str::to_owned).to_vec(),
-    };
+    traffic_to(space, SHOP, &load(60, 12, rate, at_least))
+}
+
+/// Every fifth request takes long enough to be in work when its pod is told to stop.
+pub fn load(connections: usize, streams: usize, rate: u32, at_least: u64) -> TrafficOptions {
+    let paths = ["/version", "/version", "/version", "/db", "/slow?ms=250"].map(str::to_owned).to_vec();
+    TrafficOptions { connections, streams, rate, at_least, paths }
+}
+
+/// The same on any app's Service.
+pub fn traffic_to(space: &Space, app: &str, options: &TrafficOptions) -> Traffic {
+    let program = Path::new(env!("CARGO_BIN_EXE_load"));
     let netns = space.lab().cluster().clients_netns();
-    Traffic::start(Path::new(env!("CARGO_BIN_EXE_load")), netns.as_deref(), service(space), &options).unwrap()
+    Traffic::start(program, netns.as_deref(), service(space, app), options).unwrap()
+}
+
+/// Changes what differs; objects are merged.
+pub fn with(mut spec: Value, fields: &Value) -> Value {
+    merge(&mut spec, fields);
+    spec
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match (into.as_object_mut(), from.as_object()) {
+        (Some(into), Some(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        _ => *into = from.clone(),
+    }
 }
 
 /// Prints what was counted, and fails if anything was lost.
@@ -119,8 +140,13 @@ pub fn name(pod: &Value) -> String {
 
 /// Asks each ready pod of a revision, directly.
 pub async fn ask(space: &Space, revision: &str, path: &str) -> Vec<Value> {
+    ask_app(space, SHOP, revision, path).await
+}
+
+/// Asks each ready pod of a revision of any app.
+pub async fn ask_app(space: &Space, app: &str, revision: &str, path: &str) -> Vec<Value> {
     let addresses: Vec<IpAddr> = space.record().look(|seen| {
-        let pods = seen.ready_pods(SHOP, revision).into_iter();
+        let pods = seen.ready_pods(app, revision).into_iter();
         pods.map(|pod| pod["status"]["podIP"].as_str().unwrap().parse().unwrap()).collect()
     });
     let mut answers = Vec::new();

@@ -211,7 +211,8 @@ pub(in crate::plan) fn pace(d: &mut Draft, moves: &Moves) {
         && has_served(d, rev)
         && Some(rev) != d.status.stable.as_ref()
     {
-        d.status.drained_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(d.now));
+        let now = clock::whole_second(d.now);
+        d.status.drained_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
     }
     let waiting = d
         .world

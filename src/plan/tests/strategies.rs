@@ -233,6 +233,22 @@ fn old_pods_stop_in_batches_with_time_between() {
     assert_eq!(sizes(&scene.settle()), [size("v1", 0)]);
 }
 
+/// A status holds whole seconds.
+#[test]
+fn a_batch_is_not_early_by_a_fraction() {
+    let mut scene = blue_green(vec![]);
+    scene.goal.blue_green_bake = Duration::ZERO;
+    scene.goal.drain_batch = Some(2);
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    scene.now = scene.now.saturating_add(jiff::SignedDuration::from_millis(900)).unwrap();
+    switched(&mut scene, "v1", "v2", 3);
+    scene.settle();
+    scene.settle();
+    let noted = scene.status.drained_at.as_ref().expect("a batch stops").0;
+    assert!(noted >= scene.now && noted.subsec_nanosecond() == 0, "{noted}");
+}
+
 #[test]
 fn a_third_release_stands_beside_v1_not_beside_a_second_that_never_served() {
     let mut scene = blue_green(vec![wait(None)]);
