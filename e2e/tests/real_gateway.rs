@@ -1,4 +1,6 @@
 //! A canary by the weights of a real gateway (Traefik), on real nodes, under load.
+//!
+//! `PHOENIX_E2E_CUTOVERS=25` makes so many, or one more, instead of two: `make soak`.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests may fail as tests do")]
 
@@ -53,6 +55,12 @@ async fn gateway(lab: &Lab, port: u16) {
     for object in [class, public] {
         lab.kubectl(&["apply", "--server-side", "-f", "-"], Some(&object.to_string())).await.unwrap();
     }
+}
+
+/// There and back, how often.
+fn pairs() -> u32 {
+    let cutovers: u32 = std::env::var("PHOENIX_E2E_CUTOVERS").map_or(2, |text| text.parse().unwrap());
+    cutovers.div_ceil(2)
 }
 
 fn target(status: &PhoenixAppStatus) -> String {
@@ -145,8 +153,11 @@ async fn weights_of_a_real_gateway() {
     };
     let load = Path::new(env!("CARGO_BIN_EXE_load"));
     let mut traffic = Traffic::start(load, None, traefik.address(), &options).unwrap();
-    roll_out(&space, &mut traffic, "v2", &routed).await;
-    roll_out(&space, &mut traffic, "v1", &routed).await;
+    let pairs = pairs();
+    for _ in 0..pairs {
+        roll_out(&space, &mut traffic, "v2", &routed).await;
+        roll_out(&space, &mut traffic, "v1", &routed).await;
+    }
 
     // ended by a person at its first weight
     let generation = space.apply(SHOP, &spec("v2", &routed)).await.unwrap();
@@ -159,7 +170,7 @@ async fn weights_of_a_real_gateway() {
     };
     space.wait_for(SHOP, generation, "the return", PATIENCE, returned).await.unwrap();
     share(&mut traffic, "v1", 100.0).await;
-    nothing_lost("two rollouts and an abort", &traffic.stop().await.unwrap());
+    nothing_lost(&format!("{} rollouts and an abort", pairs * 2), &traffic.stop().await.unwrap());
     ingress(&space, &traefik).await;
     space.judge_statuses().await.unwrap();
     space.close().await.unwrap();
