@@ -27,7 +27,7 @@ test: ## All of it, on a real Kubernetes: under an hour cold, with progress
 	@bash .ci/setup
 	@bash .ci/test all
 
-soak: ## The slow proofs: ten thousand objects, cut-overs by the dozen
+soak: ## The slow proof: 25 cut-overs in a row under load by each strategy; an hour
 	@bash .ci/setup
 	@bash .ci/test soak
 
