@@ -122,7 +122,7 @@ fn switch(d: &mut Draft, worker: &str, stable: &Rev, wanted: Option<WorkerGoal>)
             }
         }
         None if !waits && (replicas > 0 || wanted.replicas == 0) => {
-            d.write(Write::CreateWorker { worker, revision, replicas })
+            d.write(Write::CreateWorker { worker, revision, replicas });
         }
         None => {}
     }

@@ -96,7 +96,7 @@ impl Applier<'_> {
                 continue;
             }
             tracing::debug!(?write, "writing");
-            match (write, self.one(write, applied).await) {
+            match (write, Box::pin(self.one(write, applied)).await) {
                 (_, Ok(())) => {}
                 // Others write to these children too, as the status of a disruption budget; nothing waits for them.
                 (Write::Upkeep(_), Err(Halt::Call(error))) if error.verdict() == Verdict::Outdated => {
@@ -113,7 +113,7 @@ impl Applier<'_> {
             Write::PostSecret { .. } => Ok(()),
             Write::Upkeep(child) => self.upkeep(child, applied).await,
             Write::CreateRevision { revision } => self.create_revision(revision, applied).await,
-            Write::RebuildRevision { revision } => self.rebuild_revision(revision).await,
+            Write::RebuildRevision { revision } => Box::pin(self.rebuild_revision(revision)).await,
             Write::Annotate { revision, facts, version } => self.annotate(revision, facts, version).await,
             Write::CreateService { selector } => {
                 self.create(&marked(build::active_service(self.app, &service_selector(selector)))).await

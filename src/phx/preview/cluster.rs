@@ -69,6 +69,13 @@ fn route(generation: i64, preview: Option<u32>) -> RouteObs {
     RouteObs { version, uid, generation, preview, answer, drifted: false }
 }
 
+fn change(deployment: &mut DeploymentObs, replicas: u32, restarted: Option<&Time>) {
+    deployment.replicas = replicas;
+    deployment.observed = false;
+    deployment.drifted = false;
+    deployment.restarted_at = restarted.map(|at| at.0);
+}
+
 /// The cluster.
 pub(super) struct Simulated {
     pub world: World,
@@ -97,35 +104,7 @@ impl Simulated {
                 world.upkeep.remove(upkeep);
             }
             Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
-                let NewRevision {
-                    needs_migration,
-                    migration_key,
-                    before,
-                    has_contract,
-                    contract_key,
-                    has_rollback,
-                    cluster,
-                    workers,
-                    upkeep,
-                    wants_budget: _,
-                    headless: _,
-                } = self.new.clone();
-                let number =
-                    world.revisions.values().map(|stored| stored.number).max().unwrap_or_default() + 1;
-                let stored = RevisionObs {
-                    needs_migration,
-                    migration_key,
-                    number,
-                    before,
-                    has_contract,
-                    contract_key,
-                    has_rollback,
-                    cluster,
-                    workers,
-                    ..RevisionObs::default()
-                };
-                world.revisions.insert(revision.clone(), stored);
-                world.upkeep.extend(upkeep);
+                self.store(revision);
             }
             Write::Annotate { revision, facts, .. } => {
                 if let Some(stored) = world.revisions.get_mut(revision) {
@@ -161,10 +140,7 @@ impl Simulated {
             }
             Write::ApplyDeployment { revision, replicas, .. } => {
                 if let Some(deployment) = world.deployments.get_mut(revision) {
-                    deployment.replicas = *replicas;
-                    deployment.observed = false;
-                    deployment.drifted = false;
-                    deployment.restarted_at = restarts.get(revision).map(|at| at.0);
+                    change(deployment, *replicas, restarts.get(revision));
                 }
             }
             Write::CreateJob { revision, stage, attempt } => {
@@ -178,10 +154,7 @@ impl Simulated {
             Write::ApplyWorker { worker, revision, replicas, .. } => {
                 let seen = world.workers.get_mut(&(worker.clone(), revision.clone()));
                 if let Some(deployment) = seen.and_then(|seen| seen.deployment.as_mut()) {
-                    deployment.replicas = *replicas;
-                    deployment.observed = false;
-                    deployment.drifted = false;
-                    deployment.restarted_at = restarts.get(revision).map(|at| at.0);
+                    change(deployment, *replicas, restarts.get(revision));
                 }
             }
             Write::DeleteWorker { worker, revision, .. } => {
@@ -205,6 +178,38 @@ impl Simulated {
                 world.revisions.remove(revision);
             }
         }
+    }
+
+    fn store(&mut self, revision: &Rev) {
+        let world = &mut self.world;
+        let NewRevision {
+            needs_migration,
+            migration_key,
+            before,
+            has_contract,
+            contract_key,
+            has_rollback,
+            cluster,
+            workers,
+            upkeep,
+            wants_budget: _,
+            headless: _,
+        } = self.new.clone();
+        let number = world.revisions.values().map(|stored| stored.number).max().unwrap_or_default() + 1;
+        let stored = RevisionObs {
+            needs_migration,
+            migration_key,
+            number,
+            before,
+            has_contract,
+            contract_key,
+            has_rollback,
+            cluster,
+            workers,
+            ..RevisionObs::default()
+        };
+        world.revisions.insert(revision.clone(), stored);
+        world.upkeep.extend(upkeep);
     }
 
     /// Answers what is to be measured: every number is good, and every pod answers as it should.

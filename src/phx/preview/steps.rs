@@ -9,7 +9,7 @@ use super::{End, Preview};
 use crate::{
     api::{Phase, PhoenixAppStatus, Stage, names},
     phx::view,
-    plan::{Selector, Upkeep, WorkerObs, World, Write},
+    plan::{Rev, Selector, Upkeep, WorkerObs, World, Write},
 };
 
 /// Sizes of a Deployment that one line names.
@@ -218,21 +218,8 @@ impl Recorder {
             }
             Write::CreateRoute => self.touch("create", "HTTPRoute", app),
             Write::ApplyRoute { share, .. } => {
-                self.touch("change", "HTTPRoute", app.clone());
-                let before = world.route.as_ref().and_then(|route| route.preview);
-                let led = world.preview.as_ref().and_then(|preview| preview.revision.clone());
-                match (share.filter(|share| *share > 0), led) {
-                    (Some(share), Some(led)) => {
-                        self.say(
-                            now,
-                            format!("HTTPRoute {app} sends {share} % of the requests to revision {led}"),
-                        );
-                    }
-                    _ if before.is_some_and(|before| before > 0) => {
-                        self.say(now, format!("HTTPRoute {app} sends all requests to Service {app}"));
-                    }
-                    _ => {}
-                }
+                self.touch("change", "HTTPRoute", app);
+                self.weigh(*share, world, now);
             }
             Write::DeleteRoute { .. } => {
                 self.touch("delete", "HTTPRoute", app.clone());
@@ -264,23 +251,7 @@ impl Recorder {
             }
             Write::CreateJob { revision, stage, attempt } => {
                 self.touch("create", "Job", job(&app, revision, *stage, *attempt));
-                let before = |index: usize| world.revisions.get(revision)?.before.get(index).cloned();
-                self.say(
-                    now,
-                    match stage {
-                        Stage::Before(index) => format!(
-                            "{} runs before the migration, for revision {revision}",
-                            before(*index).unwrap_or_default()
-                        ),
-                        Stage::Migrate => format!("the database is migrated, for revision {revision}"),
-                        Stage::Contract => {
-                            format!(
-                                "the contract of revision {revision} runs: no older one has pods any more"
-                            )
-                        }
-                        Stage::Rollback => format!("the migrations of revision {revision} are rolled back"),
-                    },
-                );
+                self.say(now, runs(revision, *stage, world));
             }
             Write::CreateSmokeJob { test, .. } => {
                 self.say(now, format!("smoke test {test} runs as a Job with the new image"));
@@ -297,15 +268,35 @@ impl Recorder {
                 self.say(now, format!("revision {revision} is no longer deployed"));
             }
             Write::DeleteRevision { revision, .. } => {
-                self.touch("delete", "ControllerRevision", child(revision));
-                self.touch("delete", "ConfigMap", format!("{app}-{revision}-env"));
-                let nodes = self.headless(Some(revision));
-                if self.headless.remove(&nodes) {
-                    self.touch("delete", "Service", nodes);
-                }
-                self.say(now, format!("revision {revision} is forgotten"));
+                self.forget(revision, now);
             }
         }
+    }
+
+    fn weigh(&mut self, share: Option<u32>, world: &World, now: Timestamp) {
+        let app = self.app.clone();
+        let before = world.route.as_ref().and_then(|route| route.preview);
+        let led = world.preview.as_ref().and_then(|preview| preview.revision.clone());
+        match (share.filter(|share| *share > 0), led) {
+            (Some(share), Some(led)) => {
+                self.say(now, format!("HTTPRoute {app} sends {share} % of the requests to revision {led}"));
+            }
+            _ if before.is_some_and(|before| before > 0) => {
+                self.say(now, format!("HTTPRoute {app} sends all requests to Service {app}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, revision: &Rev, now: Timestamp) {
+        let app = self.app.clone();
+        self.touch("delete", "ControllerRevision", format!("{app}-{revision}"));
+        self.touch("delete", "ConfigMap", format!("{app}-{revision}-env"));
+        let nodes = self.headless(Some(revision));
+        if self.headless.remove(&nodes) {
+            self.touch("delete", "Service", nodes);
+        }
+        self.say(now, format!("revision {revision} is forgotten"));
     }
 
     fn worker_goes(&mut self, now: Timestamp, worker: &str, revision: &str, from: u32, to: u32) {
@@ -384,6 +375,22 @@ fn job(app: &str, revision: &str, stage: Stage, attempt: i64) -> String {
     match (app.parse(), revision.parse()) {
         (Ok(app), Ok(revision)) => names::stage_job(&app, &revision, stage, attempt),
         _ => format!("{app}-migrate-{revision}-{attempt}"),
+    }
+}
+
+/// What a Job of migrations does.
+fn runs(revision: &Rev, stage: Stage, world: &World) -> String {
+    match stage {
+        Stage::Before(index) => {
+            let name = world.revisions.get(revision).and_then(|stored| stored.before.get(index));
+            let name = name.map_or("", String::as_str);
+            format!("{name} runs before the migration, for revision {revision}")
+        }
+        Stage::Migrate => format!("the database is migrated, for revision {revision}"),
+        Stage::Contract => {
+            format!("the contract of revision {revision} runs: no older one has pods any more")
+        }
+        Stage::Rollback => format!("the migrations of revision {revision} are rolled back"),
     }
 }
 

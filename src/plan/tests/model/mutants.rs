@@ -10,48 +10,7 @@ use crate::plan::{Goal, Plan, Selector, World, Write, plan};
 pub(super) fn ask(mutant: Mutant, goal: &Goal, status: &PhoenixAppStatus, world: &World) -> Plan {
     let now = Timestamp::UNIX_EPOCH;
     let (mut status, mut world) = (status.clone(), world.clone());
-    match mutant {
-        Mutant::CountsAskedPods => {
-            for (name, deployment) in &mut world.deployments {
-                world.endpoints.insert(name.clone(), deployment.replicas);
-                deployment.available = deployment.replicas;
-            }
-        }
-        Mutant::SkipsMigration => {
-            for revision in world.revisions.values_mut() {
-                revision.migrated = true;
-            }
-        }
-        Mutant::SkipsBefore => {
-            for revision in world.revisions.values_mut() {
-                revision.before.clear();
-            }
-        }
-        Mutant::KeepsRecord => {
-            if let Some(follow_up) = &status.follow_up
-                && follow_up.kind == FollowUpKind::Rollback
-                && let Some(revision) = world.revisions.get_mut(&follow_up.revision)
-            {
-                (revision.migrated, revision.contracted) = (false, false);
-            }
-        }
-        Mutant::IgnoresLag => {
-            if let Some(route) = status.route.as_mut() {
-                route.since.0 = Timestamp::from_second(-1_000_000).expect("an instant");
-            }
-        }
-        Mutant::WeighsBlindly => {
-            for (name, published) in &mut world.published {
-                *published = world.deployments.get(name).map_or(0, |deployment| deployment.replicas);
-            }
-        }
-        Mutant::ForgetsAbort => {
-            if let Some(candidate) = status.candidate.as_mut() {
-                candidate.verdict = None;
-            }
-        }
-        _ => {}
-    }
+    deceive(mutant, &mut status, &mut world);
     let mut goal = goal.clone();
     if mutant == Mutant::SkipsPauses {
         goal.steps.retain(|step| step.pause.is_none());
@@ -110,4 +69,50 @@ pub(super) fn ask(mutant: Mutant, goal: &Goal, status: &PhoenixAppStatus, world:
         _ => {}
     }
     plan
+}
+
+/// What the mutant takes for the truth.
+fn deceive(mutant: Mutant, status: &mut PhoenixAppStatus, world: &mut World) {
+    match mutant {
+        Mutant::CountsAskedPods => {
+            for (name, deployment) in &mut world.deployments {
+                world.endpoints.insert(name.clone(), deployment.replicas);
+                deployment.available = deployment.replicas;
+            }
+        }
+        Mutant::SkipsMigration => {
+            for revision in world.revisions.values_mut() {
+                revision.migrated = true;
+            }
+        }
+        Mutant::SkipsBefore => {
+            for revision in world.revisions.values_mut() {
+                revision.before.clear();
+            }
+        }
+        Mutant::KeepsRecord => {
+            if let Some(follow_up) = &status.follow_up
+                && follow_up.kind == FollowUpKind::Rollback
+                && let Some(revision) = world.revisions.get_mut(&follow_up.revision)
+            {
+                (revision.migrated, revision.contracted) = (false, false);
+            }
+        }
+        Mutant::IgnoresLag => {
+            if let Some(route) = status.route.as_mut() {
+                route.since.0 = Timestamp::from_second(-1_000_000).expect("an instant");
+            }
+        }
+        Mutant::WeighsBlindly => {
+            for (name, published) in &mut world.published {
+                *published = world.deployments.get(name).map_or(0, |deployment| deployment.replicas);
+            }
+        }
+        Mutant::ForgetsAbort => {
+            if let Some(candidate) = status.candidate.as_mut() {
+                candidate.verdict = None;
+            }
+        }
+        _ => {}
+    }
 }
