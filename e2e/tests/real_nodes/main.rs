@@ -18,6 +18,7 @@ mod returns;
 mod rollout;
 mod shop;
 mod streams;
+mod verify;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ async fn real_nodes() {
         step(&lab, "isolation", isolation::keeps_revisions_apart),
         step(&lab, "plugin", plugin::looks_into_pods),
     );
+    note("verify", step(&lab, "verify", verify::nodes_that_stand_alone_get_no_requests).await);
     note("isolation", isolation);
     note("plugin", plugin);
     note("inside", step(&lab, "inside", inside::nodes_answer_and_recover).await);
