@@ -4,24 +4,39 @@ use super::report::Gate;
 use super::{Draft, clock, decide, proof, strategy, workers};
 use crate::api::Outcome;
 
-/// How the checks of the bake stand. Should one have failed, or workers crash, the revision before is stable again, if
-/// it is still stored.
+/// The reason when a bake ended because every pod crashed.
+pub(super) const CRASHED: &str = "PodsCrashed";
+
+/// How the checks of the bake stand. Should one have failed, or all pods or workers crash, the revision before is stable
+/// again, if it is still stored.
 pub(super) fn prove(d: &mut Draft) -> Gate {
     let gate = proof::bake(d);
-    if let Gate::Failed { message, .. } = &gate
+    let failure = match &gate {
+        Gate::Failed { message, .. } => Some((proof::ANALYSIS_FAILED, message.clone())),
+        _ => all_crash(d)
+            .map(|message| (CRASHED, message))
+            .or_else(|| workers::fail_the_bake(d).map(|message| (workers::NOT_READY, message))),
+    };
+    if let Some((reason, message)) = failure
         && let Some(previous) = d.status.previous.clone()
         && d.world.revisions.contains_key(&previous)
     {
-        decide::revert(d, &previous, "", Outcome::Failed, proof::ANALYSIS_FAILED, message);
-    }
-    if d.status.candidate.is_none()
-        && let Some(previous) = d.status.previous.clone()
-        && d.world.revisions.contains_key(&previous)
-        && let Some(message) = workers::fail_the_bake(d)
-    {
-        decide::revert(d, &previous, "", Outcome::Failed, workers::NOT_READY, &message);
+        decide::revert(d, &previous, "", Outcome::Failed, reason, &message);
     }
     gate
+}
+
+/// During a bake: no pod of the stable revision is available, because they crash.
+fn all_crash(d: &mut Draft) -> Option<String> {
+    let (bake, stable) = (d.status.bake.clone()?, d.stable()?);
+    let lasts = strategy::bake(d, bake.strategy);
+    let none_left = d.world.deployments.get(&stable).is_some_and(|deployment| deployment.available == 0);
+    let crashing = d.world.pods.get(&stable).is_some_and(|pods| pods.crashing);
+    if !crashing || !none_left || clock::lasted(d, bake.since.0, lasts) {
+        return None;
+    }
+    let worst = decide::worst(d, &stable);
+    Some(format!("every pod of revision {stable} crashed during its bake{worst}"))
 }
 
 /// Ends what has lasted long enough.

@@ -238,6 +238,8 @@ pub struct PodsObs {
     pub total: u32,
     /// What is wrong with the worst one, in words.
     pub worst: Option<String>,
+    /// A pod crashes again and again.
+    pub crashing: bool,
     /// Nodes that no longer answer and still hold a pod.
     pub lost_nodes: BTreeSet<String>,
 }

@@ -281,6 +281,7 @@ fn pods_of(
         let observation = PodsObs {
             total: u32::try_from(living.len()).unwrap_or(u32::MAX),
             worst: replicas_refused.or_else(|| worst.as_ref().map(Trouble::to_string)),
+            crashing: living.iter().any(|pod| !leaving(pod) && pods::crashes(pod)),
             lost_nodes,
         };
         observed.insert(revision.clone(), observation);

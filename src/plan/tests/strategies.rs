@@ -163,6 +163,28 @@ fn an_abort_during_the_bake_returns_at_once() {
 }
 
 #[test]
+fn pods_that_all_crash_in_the_bake_return_to_those_that_stand_by() {
+    let mut scene = blue_green(vec![]);
+    stands(&mut scene, "v2", 3);
+    scene.settle();
+    switched(&mut scene, "v1", "v2", 3);
+    scene.settle();
+    scene.world.pods.get_mut("v2").unwrap().crashing = true;
+    scene.settle();
+    assert_eq!(scene.status.stable.as_deref(), Some("v2"), "one crashes, and the others serve");
+    scene.world.deployments.get_mut("v2").unwrap().available = 0;
+    let mut over = scene.clone();
+    let plan = scene.settle();
+    assert_eq!((scene.status.stable.as_deref(), selects(&plan)), (Some("v1"), Some(only("v1"))));
+    let verdict = scene.status.candidate.as_ref().unwrap().verdict.as_ref().unwrap();
+    assert_eq!((verdict.outcome, verdict.reason.as_str()), (Outcome::Failed, "PodsCrashed"));
+    // Afterwards it is told, and a person decides.
+    over.later(601);
+    over.settle();
+    assert_eq!(over.status.stable.as_deref(), Some("v2"));
+}
+
+#[test]
 fn a_rollback_moves_requests_once_the_earlier_pods_can_take_them() {
     let mut scene = blue_green(vec![]);
     scene.goal.blue_green_bake = Duration::ZERO;
