@@ -28,6 +28,7 @@ async fn gateways() -> Result<()> {
         a_route_deleted_by_hand_comes_back,
         the_route_goes_with_its_field,
         an_ingress_comes_and_goes,
+        a_foreign_ingress_stops_nothing_else,
     ];
     fixtures::run(&lab, 3, cases).await?;
     Ok(())
@@ -293,6 +294,39 @@ async fn the_route_goes_with_its_field(space: Arc<Space>) -> Result<()> {
     until_weights(&space, &[]).await?;
     let silent = |status: &PhoenixAppStatus| condition(status, "RouteAccepted").is_none();
     space.wait_for("shop", generation, "the condition to go", PATIENCE, silent).await?;
+    Ok(())
+}
+
+/// Somebody has an Ingress of that name: it stays theirs, and releases go on.
+async fn a_foreign_ingress_stops_nothing_else(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    space.roll_out("shop", &plain("v1")).await?;
+    let foreign = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "shop"},
+        "spec": {"defaultBackend": {"service": {"name": "other", "port": {"number": 80}}}},
+    });
+    space.kubectl(&["create", "-f", "-"], Some(&foreign.to_string())).await?;
+    let routed = |tag: &str| {
+        with(
+            plain(tag),
+            &json!({"hosts": ["shop.example.com"], "traffic": {"ingress": {"className": "nginx"}}}),
+        )
+    };
+    let status = space.roll_out("shop", &routed("v2")).await?;
+    let generation = status.observed_generation;
+    let refused = |status: &PhoenixAppStatus| {
+        status.phase == Some(Phase::Healthy)
+            && condition(status, "EdgeRefused") == Some(("True", "NameConflict"))
+    };
+    space.wait_for("shop", generation, "the condition", PATIENCE, refused).await?;
+    let backend = space.field("ingress/shop", "{.spec.defaultBackend.service.name}").await?;
+    ensure!(backend == "other", "{backend}");
+    // Gone, it is made, within the pauses between tries.
+    space.kubectl(&["delete", "ingress", "shop"], None).await?;
+    let cleared = |status: &PhoenixAppStatus| condition(status, "EdgeRefused").is_none();
+    space.wait_for("shop", generation, "the condition to go", PATIENCE, cleared).await?;
+    let class = space.field("ingress/shop", "{.spec.ingressClassName}").await?;
+    ensure!(class == "nginx", "{class}");
     Ok(())
 }
 

@@ -189,7 +189,9 @@ async fn plans_come_true(space: Arc<Space>) -> Result<()> {
                 .into_iter()
                 .flatten()
                 .filter(|change| change["action"] == "create" || change["action"] == "run")
-                .filter(|change| !["Secret"].contains(&change["kind"].as_str().unwrap_or_default()))
+                .filter(|change| {
+                    !["Secret", "ConfigMap"].contains(&change["kind"].as_str().unwrap_or_default())
+                })
                 .filter(|change| {
                     !made(
                         change["kind"].as_str().unwrap_or_default(),

@@ -443,6 +443,9 @@ pub struct ClusterStatus {
     pub seen: i32,
     /// Each sees them all; they are asked again only when other nodes are there.
     pub formed: bool,
+    /// Only nodes of this revision are expected: those of the stable one had not found each other.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub apart: bool,
     /// Which nodes were asked, and about whom.
     pub set: String,
     /// How often they were asked.

@@ -80,9 +80,10 @@ fn template(
         spec: Some(PodSpec {
             containers: vec![container],
             volumes: Some(volumes),
-            termination_grace_period_seconds: Some(i64::from(
-                worker.grace.unwrap_or(spec.shutdown.grace).as_secs(),
-            )),
+            // At 0 the pod object goes before its processes have, and a second one would start beside them.
+            termination_grace_period_seconds: Some(
+                i64::from(worker.grace.unwrap_or(spec.shutdown.grace).as_secs()).max(1),
+            ),
             topology_spread_constraints: unless_empty(pod::topology_spread(
                 app,
                 &labels::select_worker(&app.name, &worker.name),

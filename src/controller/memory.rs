@@ -9,7 +9,7 @@ use super::{
     cache::AppKey,
     drift::{Persisting, Which},
 };
-use crate::plan::Fault;
+use crate::plan::{Fault, Write};
 
 /// What is remembered of one app.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct Remembered {
     generation: i64,
     /// What stood in the way last time.
     pub fault: Option<Fault>,
+    /// Writes to the Ingress and the HTTPRoute that were refused.
+    pub edge: Vec<(Write, Fault)>,
     /// Differences that our own apply left.
     pub drifts: BTreeMap<Which, Persisting>,
     /// UIDs of killed pods that were told of.
@@ -46,6 +48,7 @@ impl Memory {
         let mut known = self.with(|memory| memory.get(app).cloned()).unwrap_or_default();
         if known.generation != generation {
             known.fault = None;
+            known.edge.clear();
         }
         Remembered { generation, ..known }
     }

@@ -31,7 +31,7 @@ use crate::{
     analysis::Runner,
     api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp},
     build::{Revision, Settings},
-    plan::{Event, EventKind, Fault, Goal, Plan, World, plan},
+    plan::{Event, EventKind, Fault, Goal, Plan, World, Write, plan},
     telemetry::Metrics,
 };
 
@@ -55,6 +55,8 @@ pub enum Outcome {
     Failed(String),
     /// Only a person or another program can help. When true, it was tried just now.
     Faulty(Fault, bool),
+    /// As settled, but the Ingress or the HTTPRoute is refused. When true, it was tried just now.
+    Edge(Fault, bool, Option<Timestamp>),
 }
 
 impl Outcome {
@@ -67,7 +69,7 @@ impl Outcome {
             Self::Gone => "gone",
             Self::Outdated(_) => "outdated",
             Self::Failed(_) => "failed",
-            Self::Faulty(..) => "faulty",
+            Self::Faulty(..) | Self::Edge(..) => "faulty",
         }
     }
 }
@@ -107,6 +109,8 @@ struct Pass<'a> {
     /// The status that is planned from.
     status: PhoenixAppStatus,
     applied: Applied,
+    /// Writes at the edge that are not tried now.
+    refused: Vec<(Write, Fault)>,
 }
 
 impl Reconciler {
@@ -179,8 +183,11 @@ impl Reconciler {
         if world.fault.is_none() && !probe {
             world.fault.clone_from(&remembered.fault);
         }
+        world.edge = remembered.edge.first().map(|(_, fault)| fault.clone());
+        let refused = if probe { Vec::new() } else { remembered.edge.clone() };
         let written = (*snapshot.app).clone();
-        let mut pass = Pass { key, snapshot, app, stored: &stored, goal, world, written, status, applied };
+        let mut pass =
+            Pass { key, snapshot, app, stored: &stored, goal, world, written, status, applied, refused };
         let result = Box::pin(self.rounds(&mut pass, remembered.fault.is_some())).await;
         remembered.take_drifts(std::mem::take(&mut pass.applied.drifts));
         for event in std::mem::take(&mut pass.applied.events) {
@@ -189,14 +196,18 @@ impl Reconciler {
         let outcome = match result {
             Ok(plan_wake) => match (pass.world.fault.clone(), permanent) {
                 (Some(fault), None) => Outcome::Faulty(fault, probe),
-                _ => Outcome::Settled(earliest(plan_wake, wake)),
+                (Some(_), Some(_)) => Outcome::Settled(earliest(plan_wake, wake)),
+                (None, _) => {
+                    remembered.edge = std::mem::take(&mut pass.applied.edge);
+                    self.report_edge(&mut pass, &remembered.edge, probe, earliest(plan_wake, wake)).await
+                }
             },
             Err(Halt::Fault(fault)) => self.report_fault(&mut pass, fault).await,
             Err(halt) => halted(halt),
         };
         remembered.fault = match &outcome {
             Outcome::Faulty(fault, _) => Some(fault.clone()),
-            Outcome::Settled(_) => None,
+            Outcome::Settled(_) | Outcome::Edge(..) => None,
             _ => remembered.fault,
         };
         self.memory.keep(key, remembered);
@@ -227,6 +238,7 @@ impl Reconciler {
                     stored: pass.stored,
                     restarts: &pass.status.restarts,
                     settings: &self.settings,
+                    refused: &pass.refused,
                 };
                 applier.carry_out(&writes, &mut pass.applied).await?;
             }
@@ -241,6 +253,25 @@ impl Reconciler {
             pass.world.secret_posted = Some(posted);
         }
         Ok(None)
+    }
+
+    /// Says in the status whether the Ingress or the HTTPRoute is refused, which nothing else waits for.
+    async fn report_edge(
+        &self,
+        pass: &mut Pass<'_>,
+        refused: &[(Write, Fault)],
+        probe: bool,
+        wake: Option<Timestamp>,
+    ) -> Outcome {
+        let edge = refused.first().map(|(_, fault)| fault.clone());
+        if pass.world.edge != edge {
+            pass.world.edge.clone_from(&edge);
+            let status = plan(&pass.goal, &pass.status, &pass.world, pass.snapshot.now).status;
+            if let Err(halt) = self.write_status(pass, &status).await {
+                return halted(halt);
+            }
+        }
+        edge.map_or(Outcome::Settled(wake), |fault| Outcome::Edge(fault, probe, wake))
     }
 
     /// Says what stands in the way, in the status.

@@ -334,6 +334,17 @@ impl Driver {
                 tracing::warn!(reason = fault.reason, "{}; trying again", fault.message);
                 self.retry(key, PATIENCE);
             }
+            Outcome::Edge(fault, probed, wake) => {
+                if probed {
+                    tracing::warn!(reason = fault.reason, "{}; all else goes on", fault.message);
+                    self.retry(key.clone(), PATIENCE);
+                } else {
+                    self.resume(key.clone());
+                }
+                if let Some(at) = wake {
+                    self.queue.add(key, Instant::now() + until(at));
+                }
+            }
             Outcome::Faulty(fault, false) => {
                 tracing::debug!(reason = fault.reason, "as before");
                 self.resume(key);

@@ -39,6 +39,10 @@ pub fn forget_quotes(status: &mut PhoenixAppStatus) {
         migration.log_tail.clear();
         bare(&mut migration.message);
     }
+    if let Some(follow_up) = status.follow_up.as_mut() {
+        follow_up.log_tail.clear();
+        bare(&mut follow_up.message);
+    }
     for test in &mut status.smoke_tests {
         bare(&mut test.message);
     }

@@ -174,8 +174,16 @@ fn migration(migration: &MigrationView) -> Node {
 
 fn gate(gate: &GateView, said: &str) -> Node {
     // These are abnormal when true; the others when false.
-    let abnormal =
-        ["Stalled", "Reconciling", "NameConflict", "SecretRegenerated"].contains(&gate.name.as_str());
+    const ABNORMAL: [&str; 7] = [
+        "Stalled",
+        "Reconciling",
+        "NameConflict",
+        "SecretRegenerated",
+        "DriftPersists",
+        "WeightsUnattainable",
+        "EdgeRefused",
+    ];
+    let abnormal = ABNORMAL.contains(&gate.name.as_str());
     let (mark, paint) = match (gate.status.as_str(), abnormal, gate.name.as_str()) {
         ("True", true, "Reconciling") => ("…", Paint::Busy),
         ("True", false, _) | ("False", true, _) => ("✓", Paint::Good),

@@ -3,6 +3,8 @@
 //! A pod holds its connections until it is gone, so pods on their way out count, and so does the pod of a Job. A
 //! migration runs before the first new pod, so the two are not added up. Pods of workers hold as many as web pods.
 
+use std::collections::BTreeSet;
+
 use super::replicas::Moves;
 use super::world::{Budget, Rev, RevisionObs, WorkerObs, World};
 use super::{Draft, Write, migration, strategy};
@@ -74,9 +76,22 @@ fn load(world: &World) -> Load {
     Load { serving, new: 0, workers: world.worker_pods(), jobs }
 }
 
-/// Pods of workers that are wanted.
+/// Pods of workers through a rollout: those of the stable revision stay until it is promoted, those that the spec drops
+/// too.
 fn workers(d: &Draft) -> u32 {
-    d.goal.workers.values().map(|worker| worker.replicas).fold(0, u32::saturating_add)
+    let stable = d.stable();
+    let there = |name: &str| -> u32 {
+        let own = d
+            .world
+            .workers
+            .iter()
+            .filter(|((worker, rev), _)| worker == name && Some(rev) == stable.as_ref());
+        own.map(|(_, seen)| seen.asked()).sum()
+    };
+    let known = d.world.workers.keys().map(|(worker, _)| worker);
+    let names: BTreeSet<&String> = d.goal.workers.keys().chain(known).collect();
+    let wanted = |name: &String| d.goal.workers.get(name).map_or(0, |worker| worker.replicas);
+    names.into_iter().map(|name| wanted(name).max(there(name))).fold(0, u32::saturating_add)
 }
 
 /// Pods of workers that may still be asked for, beside what this pass asks for already.
@@ -129,6 +144,7 @@ pub(super) fn squeeze(d: &mut Draft, mut moves: Moves) -> Moves {
     }
     moves.raise.retain(|(rev, replicas)| *replicas > world.asked(rev));
     let going = world.populated().into_iter().any(|rev| pods(world, rev, 0) > world.asked(rev));
+    d.draining |= cut && going;
     if cut && !going {
         let new = d.goal.replicas.saturating_sub(present.serving).max(1);
         d.squeezed = Load { new, ..present }.exceeds(budget);
@@ -136,11 +152,12 @@ pub(super) fn squeeze(d: &mut Draft, mut moves: Moves) -> Moves {
     moves
 }
 
-/// Whether there will be room for so many more pods of workers once pods on their way out are gone.
+/// Whether there will be room for so many more pods of workers once pods on their way out are gone, and for one pod of a
+/// next release.
 pub(super) fn will_fit(d: &Draft, more: u32) -> bool {
     let Some(budget) = d.goal.budget else { return true };
     let web: u32 = d.world.deployments.keys().map(|rev| d.world.asked(rev)).sum();
-    Load { serving: web, new: more, ..load(d.world) }.exceeds(budget).is_none()
+    Load { serving: web, new: more.saturating_add(1), ..load(d.world) }.exceeds(budget).is_none()
 }
 
 /// Why a migration's Job has to wait.
@@ -150,10 +167,17 @@ pub(super) fn no_job(d: &Draft) -> Option<String> {
     Some(format!("waits for connections of the database: {why}"))
 }
 
-/// Why a restart, which starts each pod before the one that it replaces stops, cannot begin.
+/// Why a restart, which in each Deployment starts a pod before the one that it replaces stops, cannot begin.
 pub(super) fn no_restart(d: &Draft) -> Option<String> {
     let present = load(d.world);
-    Load { new: 1, ..present }.exceeds(d.goal.budget?)
+    let stable = d.stable();
+    let restarting = |(worker, rev): &&(String, Rev)| {
+        let recreate = d.goal.workers.get(worker).is_some_and(|worker| worker.recreate);
+        Some(rev) == stable.as_ref() && !recreate
+    };
+    let with_pods = d.world.workers.iter().filter(|(key, seen)| restarting(key) && seen.asked() > 0).count();
+    let new = u32::try_from(with_pods).unwrap_or(u32::MAX).saturating_add(1);
+    Load { new, ..present }.exceeds(d.goal.budget?)
 }
 
 /// Why no step of a rollout fits, not even the smallest. A rollout that only needs pods to be gone is not blocked.
@@ -177,8 +201,8 @@ pub(super) fn blocked(d: &Draft, candidate: &Candidate, revision: &RevisionObs) 
     }
     match candidate.strategy {
         StrategyKind::Recreate => None,
-        StrategyKind::BlueGreen => Load { new: wanted, ..beside }.exceeds(budget),
-        StrategyKind::Rolling | StrategyKind::Canary => {
+        kind if strategy::stands(kind, candidate.gateway) => Load { new: wanted, ..beside }.exceeds(budget),
+        _ => {
             let smallest = Load { new: 1, ..beside }.exceeds(budget);
             // Pods that do not serve make room, and so do those that may be unavailable.
             let full = serving(d, focus, &stable) >= wanted;

@@ -23,7 +23,11 @@ const FIRST_PAUSE: u64 = 2;
 const LONGEST_PAUSE: u64 = 64;
 
 /// How the cluster of a revision's nodes stands; asks for what is due.
+///
+/// A candidate is not to be blamed for nodes of others: those of workers, and, where the stable revision's nodes have not
+/// found each other, which it may be there to mend, those.
 pub(super) fn look(d: &mut Draft, revision: &Rev) -> Gate {
+    let candidate = d.status.candidate.as_ref().is_some_and(|candidate| candidate.verdict.is_none());
     let Some(verify) = d.goal.verify.clone() else {
         d.status.cluster = None;
         return Gate::Unjudged;
@@ -36,19 +40,30 @@ pub(super) fn look(d: &mut Draft, revision: &Rev) -> Gate {
     };
     let asked = world.addresses.get(revision).cloned().unwrap_or_default();
     if asked.is_empty() {
-        d.status.cluster = None;
+        // What is known of the stable revision's nodes tells what to expect of the candidate's.
+        d.status.cluster = d.status.cluster.take().filter(|_| candidate);
         return Gate::Waiting(format!("no pod of revision {revision} is ready"));
     }
-    let nodes = world.nodes(id);
+    let before = d.status.cluster.as_ref();
+    let lonely = |known: &ClusterStatus| known.asked > 0 && !known.formed;
+    let apart = candidate
+        && before.is_some_and(|known| if known.revision == *revision { known.apart } else { lonely(known) });
+    let nodes = match (candidate, apart) {
+        (true, true) => BTreeSet::new(),
+        (true, false) => world.web_nodes(id),
+        (false, _) => world.nodes(id),
+    };
     let nodes: BTreeSet<&String> = nodes.union(&asked).collect();
     let expected = i32::try_from(nodes.len().saturating_sub(1)).unwrap_or(i32::MAX);
     let set = fingerprint(&(&nodes, &asked, &verify));
     let known = d.status.cluster.take().filter(|known| known.revision == *revision && known.set == set);
+    let known = known.filter(|known| known.apart == apart);
     let mut cluster = known.unwrap_or_else(|| ClusterStatus {
         revision: revision.clone(),
         expected,
         seen: 0,
         formed: expected == 0,
+        apart,
         set: set.clone(),
         asked: 0,
         at: None,

@@ -304,6 +304,9 @@ fn give_up(d: &mut Draft, else_: &str) -> Answer {
 fn retry(d: &mut Draft) -> Answer {
     match d.status.candidate.clone() {
         Some(_) if follow_up::in_flight(d) => refused(BUSY),
+        Some(candidate) if candidate.verdict.is_some() && follow_up::retry_way_back(d) => {
+            accepted("the migrations are rolled back again")
+        }
         Some(candidate) if candidate.verdict.is_some() => {
             d.status.paused = false;
             let asked = d.goal.command.clone().unwrap_or_default();

@@ -182,6 +182,7 @@ fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
             hold(d, candidate);
         } else {
             let moves = strategy::freeze(d, candidate, strategy::aim(d, candidate));
+            d.share = route::Share::Keep;
             perform(d, Some(&candidate.revision), &moves);
         }
         found.blocked = Some(why);

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::report::SECRET_REGENERATED;
+use super::report::{EDGE_REFUSED, SECRET_REGENERATED};
 use crate::api::{Candidate, FollowUp, FollowUpKind, FollowUpState, MigrationState, PhoenixAppStatus};
 
 /// Whether an event tells of something that went wrong.
@@ -50,7 +50,7 @@ pub fn events(old: &PhoenixAppStatus, new: &PhoenixAppStatus) -> Vec<Event> {
     if new.phase == Some(crate::api::Phase::Paused) && old.phase != new.phase {
         events.push(normal("Paused", new.message.clone()));
     }
-    for kind in ["Stalled", SECRET_REGENERATED] {
+    for kind in ["Stalled", SECRET_REGENERATED, EDGE_REFUSED] {
         if let (before, Some(now)) = (condition(old, kind), condition(new, kind))
             && before.is_none_or(|before| before.last_transition_time != now.last_transition_time)
         {

@@ -118,6 +118,17 @@ pub(super) fn retry(d: &mut Draft) -> bool {
     again
 }
 
+/// The same, if it is the way back of migrations that failed: it goes before another attempt of the release that it
+/// leads away from.
+pub(super) fn retry_way_back(d: &mut Draft) -> bool {
+    let failed = d.status.follow_up.as_ref().is_some_and(|known| {
+        known.kind == FollowUpKind::Rollback
+            && known.state == FollowUpState::Failed
+            && known.reason != SUPERSEDED
+    });
+    failed && retry(d)
+}
+
 /// Brings about what follows the last rollout. `at_rest`: the stable revision serves in full, alone.
 pub(super) fn go_on(d: &mut Draft, at_rest: bool) {
     contract(d);

@@ -276,6 +276,7 @@ pub fn plan(goal: &Goal, status: &PhoenixAppStatus, world: &World, now: Timestam
         wake: None,
         measure: Vec::new(),
         squeezed: None,
+        draining: false,
         share: route::Share::default(),
     };
     if goal.deleting {
@@ -309,6 +310,8 @@ struct Draft<'a> {
     measure: Vec<Measurement>,
     /// Why fewer pods are asked for than are wanted: the database has no connections for more.
     squeezed: Option<String>,
+    /// The same, but pods are on their way out that hold some.
+    draining: bool,
     /// What the HTTPRoute is to do.
     share: route::Share,
 }

@@ -82,6 +82,9 @@ pub const SECRET_REGENERATED: &str = "SecretRegenerated";
 /// The condition that a canary has too few pods for any of its weights.
 const WEIGHTS_UNATTAINABLE: &str = "WeightsUnattainable";
 
+/// The condition that the Ingress or the HTTPRoute is refused.
+pub(super) const EDGE_REFUSED: &str = "EdgeRefused";
+
 /// The condition that the contract of the stable revision is done.
 const CONTRACTED: &str = "Contracted";
 
@@ -144,6 +147,12 @@ fn judge(d: &Draft, found: &Found) -> Verdicts {
             reconciling: false,
             stalled: false,
         };
+    }
+    let desired = &d.goal.desired;
+    let tried = d.status.candidate.as_ref().is_some_and(|candidate| candidate.revision == *desired);
+    if follow_up::in_flight(d) && !tried && d.status.stable.as_ref() != Some(desired) {
+        let what = "the Job that follows the last rollout has ended; `abort` ends it";
+        return progressing(Phase::RollingOut, "Waiting", format!("revision {desired} waits until {what}"));
     }
     match d.status.candidate.as_ref() {
         Some(candidate) => match &candidate.verdict {
@@ -446,6 +455,9 @@ impl Conditions<'_, '_> {
             "one pod cannot be split: the steps are skipped and the pod is replaced as type Rolling would; raise \
              replicas or strategy.canary.maxSurge",
         );
+        let edge = self.d.world.edge.clone();
+        let (reason, message) = edge.as_ref().map_or(("", ""), |fault| (&fault.reason, &fault.message));
+        self.set_or_remove_with(EDGE_REFUSED, edge.is_some(), reason, message);
         self.contracted();
         match route::condition(self.d) {
             route::Stance::AsBefore => {}

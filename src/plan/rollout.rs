@@ -47,6 +47,7 @@ pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
         clock::stop(d);
     } else if let Some(why) = apart {
         let moves = strategy::freeze(d, &candidate, aim);
+        d.share = Share::Keep;
         decide::perform(d, Some(&candidate.revision), &moves);
         pods(d, &candidate, aim, found);
         found.traffic = Gate::Waiting(format!("waits until the nodes see each other: {why}"));
@@ -274,6 +275,11 @@ fn keep_time(d: &mut Draft, candidate: &Candidate, aim: Aim, found: &mut Found) 
         }
         return;
     }
+    if d.draining {
+        clock::stop(d);
+        found.waits = Some("waits until pods on their way out have given their connections back".to_owned());
+        return;
+    }
     let available = d.world.deployments.get(focus).map_or(0, |deployment| deployment.available);
     if !clock::run(d, available) {
         return;
@@ -312,6 +318,7 @@ fn back_to_stable_first(d: &mut Draft, candidate: &Candidate, aim: Aim, found: &
         && let Some(candidate) = d.status.candidate.as_mut()
     {
         candidate.strategy = StrategyKind::Rolling;
+        candidate.gateway = false;
         candidate.steps.clear();
         candidate.step = 0;
         candidate.step_since = None;

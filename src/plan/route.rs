@@ -37,11 +37,17 @@ pub(super) fn look(d: &mut Draft) {
         d.status.route = None;
         return;
     };
-    let answered = matches!(route.answer, RouteAnswer::Accepted | RouteAnswer::Refused { .. });
+    // One that none answers to any more may be in force for as long as the lag: gateways that had it let go of it.
+    let answered = match route.answer {
+        RouteAnswer::Accepted | RouteAnswer::Refused { .. } => true,
+        RouteAnswer::Unseen => d.status.route.is_some(),
+        RouteAnswer::Pending(_) => false,
+    };
     let known = d.status.route.as_ref().is_some_and(|known| known.generation == route.generation);
     if answered && !known {
         let weight = i32::try_from(weight(route)).unwrap_or(i32::MAX);
-        d.status.route = Some(RouteStatus { generation: route.generation, weight, since: Time(d.now) });
+        let since = Time(clock::whole_second(d.now));
+        d.status.route = Some(RouteStatus { generation: route.generation, weight, since });
     }
     if let Some(due) = in_force_at(d).filter(|due| *due > d.now) {
         d.wake_at(due);
@@ -64,7 +70,8 @@ fn in_force_at(d: &Draft) -> Option<Timestamp> {
 /// No gateway does anything else than what the route says.
 fn settled(d: &Draft) -> bool {
     d.world.route.as_ref().is_none_or(|route| {
-        route.answer == RouteAnswer::Unseen || in_force_at(d).is_some_and(|due| due <= d.now)
+        let never = route.answer == RouteAnswer::Unseen && d.status.route.is_none();
+        never || in_force_at(d).is_some_and(|due| due <= d.now)
     })
 }
 

@@ -155,6 +155,16 @@ fn standing(d: &Draft, worker: &str, stable: &Rev, wanted: WorkerGoal) -> Worker
     let alone = others.into_iter().all(|(_, seen)| seen.asked() == 0);
     let up = is_up(d, worker, stable, wanted.replicas) && alone;
     let available = obs(d, worker, stable).map_or(0, WorkerObs::available);
+    // Nothing starts while its first pod may not even be asked for: older ones work on, or connections are missing.
+    let begins = d.writes.iter().any(|write| match write {
+        Write::CreateWorker { worker: name, revision, replicas }
+        | Write::ApplyWorker { worker: name, revision, replicas, .. } => {
+            name == worker && revision == stable && *replicas > 0
+        }
+        _ => false,
+    });
+    let asked = obs(d, worker, stable).map_or(0, WorkerObs::asked);
+    let known = known.filter(|_| asked > 0 || !begins);
     let since = known.map_or_else(|| Some(Time(d.now)), |known| known.starting_since.clone());
     WorkerStatus {
         name: worker.to_owned(),
@@ -216,6 +226,9 @@ fn sentence(d: &Draft, worker: &WorkerStatus, stable: &Rev) -> String {
 fn is_broken(d: &mut Draft, worker: &WorkerStatus, stable: &Rev) -> bool {
     if obs(d, &worker.name, stable).is_some_and(|seen| seen.crashing) {
         return true;
+    }
+    if obs(d, &worker.name, stable).map_or(0, WorkerObs::asked) == 0 {
+        return false;
     }
     let deadline = d.goal.progress_deadline;
     worker.starting_since.as_ref().is_some_and(|since| clock::passed(d, since.0, deadline))

@@ -151,6 +151,8 @@ pub struct World {
     pub secret_holders: Vec<String>,
     /// A person or another program stands in the way.
     pub fault: Option<Fault>,
+    /// The Ingress or the HTTPRoute is refused, which nothing else waits for.
+    pub edge: Option<Fault>,
     /// Since when this process has observed without a gap; deadlines count from here at the earliest.
     pub observing_since: Option<Timestamp>,
 }
@@ -486,14 +488,22 @@ impl World {
         self.pods.get(rev).map_or(0, |p| p.total).max(held)
     }
 
-    /// Addresses of the ready pods in one Erlang cluster, those of workers included.
+    fn is_in(&self, rev: &str, cluster: &str) -> bool {
+        self.revisions.get(rev).is_some_and(|revision| revision.cluster.as_deref() == Some(cluster))
+    }
+
+    /// Addresses of the ready web pods in one Erlang cluster.
+    pub fn web_nodes(&self, cluster: &str) -> BTreeSet<String> {
+        let web = self.addresses.iter().filter(|(rev, _)| self.is_in(rev, cluster));
+        web.flat_map(|(_, ready)| ready).cloned().collect()
+    }
+
+    /// The same, and those of workers.
     pub fn nodes(&self, cluster: &str) -> BTreeSet<String> {
-        let inside = |rev: &str| {
-            self.revisions.get(rev).is_some_and(|revision| revision.cluster.as_deref() == Some(cluster))
-        };
-        let web = self.addresses.iter().filter(|(rev, _)| inside(rev)).flat_map(|(_, ready)| ready);
-        let workers = self.workers.iter().filter(|((_, rev), _)| inside(rev));
-        web.chain(workers.flat_map(|(_, seen)| &seen.addresses)).cloned().collect()
+        let mut nodes = self.web_nodes(cluster);
+        let workers = self.workers.iter().filter(|((_, rev), _)| self.is_in(rev, cluster));
+        nodes.extend(workers.flat_map(|(_, seen)| seen.addresses.iter().cloned()));
+        nodes
     }
 
     /// A revision has pods of workers, or asks for some.

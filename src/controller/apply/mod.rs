@@ -27,7 +27,7 @@ use super::{
 use crate::{
     api::{HttpRoute, Outcome, RevisionName, Stage, ValidatedApp, labels, names},
     build::{self, Revision, Settings},
-    plan::{Event, EventKind, Facts, Fault, SecretPosted, Write},
+    plan::{Event, EventKind, Facts, Fault, SecretPosted, Upkeep, Write},
 };
 
 /// Why a pass ended early.
@@ -59,6 +59,28 @@ pub struct Applied {
     pub drifts: BTreeMap<Which, Option<Persisting>>,
     /// What people should know.
     pub events: Vec<Event>,
+    /// Writes to the Ingress and the HTTPRoute that are refused.
+    pub edge: Vec<(Write, Fault)>,
+}
+
+/// What leads requests into the cluster: whoever refuses it stops nothing else.
+const fn at_the_edge(write: &Write) -> bool {
+    matches!(
+        write,
+        Write::Upkeep(Upkeep::Ingress | Upkeep::NoIngress)
+            | Write::CreateRoute
+            | Write::ApplyRoute { .. }
+            | Write::DeleteRoute { .. }
+    )
+}
+
+/// The same request, whatever version it was planned from.
+fn same(one: &Write, other: &Write) -> bool {
+    match (one, other) {
+        (Write::ApplyRoute { share, .. }, Write::ApplyRoute { share: other, .. }) => share == other,
+        (Write::DeleteRoute { .. }, Write::DeleteRoute { .. }) => true,
+        _ => one == other,
+    }
 }
 
 /// Carries out writes for one app.
@@ -77,6 +99,8 @@ pub struct Applier<'a> {
     pub restarts: &'a BTreeMap<String, Time>,
     /// Facts about the cluster.
     pub settings: &'a Settings,
+    /// Writes at the edge that were refused, and are not tried again now.
+    pub refused: &'a [(Write, Fault)],
 }
 
 impl Applier<'_> {
@@ -95,6 +119,10 @@ impl Applier<'_> {
             if writes[..index].contains(write) {
                 continue;
             }
+            if let Some(known) = self.refused.iter().find(|(refused, _)| same(refused, write)) {
+                applied.edge.push(known.clone());
+                continue;
+            }
             tracing::debug!(?write, "writing");
             match (write, Box::pin(self.one(write, applied)).await) {
                 (_, Ok(())) => {}
@@ -102,6 +130,10 @@ impl Applier<'_> {
                 (Write::Upkeep(_), Err(Halt::Call(error))) if error.verdict() == Verdict::Outdated => {
                     outdated = Some(Halt::Call(error));
                 }
+                (write, Err(Halt::Fault(fault))) if at_the_edge(write) => {
+                    applied.edge.push((write.clone(), fault));
+                }
+                (write, Err(halt)) if at_the_edge(write) => outdated = Some(halt),
                 (_, Err(halt)) => return Err(halt),
             }
         }

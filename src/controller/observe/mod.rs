@@ -79,6 +79,7 @@ pub fn observe(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -
         }),
         secret_holders: secret_holders(snapshot, &owned_pods),
         fault: None,
+        edge: None,
         observing_since: snapshot.since,
     };
     observed.killed = owned_pods

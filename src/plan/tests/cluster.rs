@@ -197,3 +197,38 @@ fn requests_move_to_a_blue_green_candidate_only_once_it_has_formed_its_cluster()
     answers(&mut scene, &plan, 2);
     assert!(moves(&scene.settle()));
 }
+
+#[test]
+fn nodes_of_a_stable_revision_that_never_found_each_other_do_not_block_their_fix() {
+    let mut scene = stable();
+    let plan = scene.settle();
+    answers(&mut scene, &plan, 0);
+    scene.settle();
+    assert_eq!(condition(&scene).0, "False");
+    scene.ask("v2");
+    shares(&mut scene, "v2");
+    scene.settle();
+    scene.run("v2", 1, 1);
+    ready(&mut scene, "v2", 1);
+    scene.points_to(Selector::Wide);
+    scene.settle();
+    assert_eq!(
+        scene.status.cluster.as_ref().map(|cluster| (cluster.expected, cluster.formed)),
+        Some((0, true))
+    );
+    // Its own have to see each other.
+    scene.run("v2", 2, 2);
+    ready(&mut scene, "v2", 2);
+    let plan = scene.settle();
+    assert!(asked(&plan).is_some());
+    assert_eq!(scene.status.cluster.as_ref().map(|cluster| cluster.expected), Some(1));
+}
+
+#[test]
+fn a_worker_that_is_no_node_blocks_no_rollout() {
+    let mut scene = first_batch();
+    let seen = WorkerObs { addresses: ["10.9.0.1".to_owned()].into(), ..WorkerObs::default() };
+    scene.world.workers.insert(("jobs".to_owned(), "v1".to_owned()), seen);
+    scene.settle();
+    assert_eq!(scene.status.cluster.as_ref().map(|cluster| cluster.expected), Some(3), "web pods alone");
+}

@@ -238,3 +238,57 @@ fn a_gateway_that_refuses_stops_only_weights() {
     assert_eq!(verdict.reason, "RouteNotAccepted");
     assert!(verdict.message.contains("says Accepted is false: taken"), "{}", verdict.message);
 }
+
+#[test]
+fn a_gateway_canary_needs_connections_for_both_in_full() {
+    let mut scene = Scene::stable();
+    scene.goal.strategy = StrategyKind::Canary;
+    scene.goal.steps = vec![weight(33), wait()];
+    scene.goal.gateway = true;
+    scene.goal.budget = Some(crate::plan::Budget { max: 50, per_pod: 10 });
+    scene.world.gateway_api = true;
+    route(&mut scene, None);
+    preview(&mut scene, None);
+    scene.settle();
+    scene.ask("v2");
+    scene.store("v2", |_| {});
+    assert!(sizes(&scene.settle()).is_empty());
+    assert_eq!(scene.status.phase, Some(Phase::Blocked), "{}", scene.status.message);
+    assert!(scene.status.message.contains("3 serving + 3 new pods x 10 = 60"), "{}", scene.status.message);
+}
+
+#[test]
+fn a_weight_stays_while_a_budget_or_nodes_hold_the_rollout_up() {
+    let mut scene = at_a_third();
+    scene.goal.replicas = 6;
+    scene.goal.budget = Some(crate::plan::Budget { max: 60, per_pod: 10 });
+    let plan = scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Blocked), "{}", scene.status.message);
+    assert_eq!(shares(&plan), UNTOLD);
+
+    let mut scene = at_a_third();
+    scene.goal.verify =
+        Some(crate::plan::Verify { port: 4000, path: "/peers".to_owned(), json_path: "nodes".to_owned() });
+    scene.store("v2", |stored| stored.cluster = Some("v2".to_owned()));
+    scene.world.addresses.insert("v2".to_owned(), ["10.0.0.1".to_owned(), "10.0.0.2".to_owned()].into());
+    let plan = scene.settle();
+    assert!(!plan.measure.is_empty());
+    assert_eq!(shares(&plan), UNTOLD);
+}
+
+#[test]
+fn a_route_that_nobody_answers_to_any_more_settles_with_the_lag() {
+    let mut scene = at_a_third();
+    scene.ask("v3");
+    scene.store("v3", |_| {});
+    assert_eq!(shares(&scene.settle()), [None]);
+    route(&mut scene, None);
+    answers(&mut scene, RouteAnswer::Unseen);
+    let untouched = |plan: &Plan| {
+        sizes(plan).iter().all(|(revision, _)| revision != "v2")
+            && !plan.writes.iter().any(|write| matches!(write, Write::ApplyPreview { .. }))
+    };
+    assert!(untouched(&scene.settle()), "the gateway before may still send requests to it");
+    scene.later(10);
+    assert!(!untouched(&scene.settle()));
+}

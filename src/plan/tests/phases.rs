@@ -254,6 +254,8 @@ fn a_contract_under_way_is_waited_for_by_a_newer_spec_and_ended_by_an_abort() {
     scene.store("v3", |revision| revision.number = 3);
     let plan = scene.settle();
     assert!(scene.status.candidate.is_none() && !deletes_a_job(&plan), "{:?}", plan.writes);
+    assert_eq!(scene.condition("Ready"), Some("False"), "v3 is not there yet");
+    assert!(scene.status.message.contains("revision v3 waits"), "{}", scene.status.message);
     command(&mut scene, "abort", "");
     assert!(deletes_a_job(&scene.settle()));
     assert_eq!(answer(&scene).0, CommandAnswer::Accepted);
@@ -410,6 +412,10 @@ fn migrations_that_cannot_be_rolled_back_are_left_to_people() {
     assert_eq!(follow_up(&scene), Some((FollowUpKind::Rollback, FollowUpState::Failed)));
     assert!(!scene.world.revisions["v2"].migrated, "how far it came is unknown");
     assert!(scene.status.message.contains("column exists"), "{}", scene.status.message);
+    // Not the release that they lead away from.
+    command(&mut scene, "retry", "");
+    assert_eq!(made(&scene.settle()), [("v2", Stage::Rollback)]);
+    assert_eq!(scene.status.stable.as_deref(), Some("v1"));
 }
 
 #[test]

@@ -311,9 +311,9 @@ fn without_connections_for_both_the_old_ones_make_room() {
     let budget = |scene: &mut Scene, max: u32| {
         scene.goal.budget = Some(crate::plan::Budget { max, per_pod: 10 });
     };
-    // 3 web pods, 2 old and 2 new workers.
+    // 3 web pods, 2 old and 2 new workers, and one pod of the next release.
     let mut scene = promoted(false);
-    budget(&mut scene, 70);
+    budget(&mut scene, 80);
     assert_eq!(moves(&scene.settle()), [to("v2", 2)]);
 
     let mut scene = promoted(false);
@@ -326,11 +326,59 @@ fn without_connections_for_both_the_old_ones_make_room() {
 
     // Web pods on their way out hold connections, but not for long.
     let mut scene = promoted(false);
-    budget(&mut scene, 70);
-    scene.world.pods.get_mut("v1").unwrap().total = 2;
+    budget(&mut scene, 80);
+    scene.world.pods.get_mut("v1").unwrap().total = 3;
     assert!(moves(&scene.settle()).is_empty());
     scene.world.pods.get_mut("v1").unwrap().total = 0;
     assert_eq!(moves(&scene.settle()), [to("v2", 2)]);
+}
+
+#[test]
+fn workers_that_the_spec_drops_hold_connections_until_the_promotion() {
+    let mut scene = stable(false);
+    scene.goal.budget = Some(crate::plan::Budget { max: 50, per_pod: 10 });
+    scene.goal.workers.clear();
+    scene.ask("v2");
+    scene.store("v2", |_| {});
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Blocked), "{}", scene.status.message);
+    assert!(scene.status.message.contains("+ 2 workers x 10 = 60 >"), "{}", scene.status.message);
+}
+
+#[test]
+fn crashing_workers_leave_a_connection_to_their_fix() {
+    let mut scene = promoted(false);
+    scene.settle();
+    scene.goal.budget = Some(crate::plan::Budget { max: 70, per_pod: 10 });
+    crashes(&mut scene, "v2");
+    assert_eq!(moves(&scene.settle()), [to("v1", 0)]);
+}
+
+#[test]
+fn no_clock_runs_for_workers_that_may_not_start() {
+    let mut scene = promoted(true);
+    scene.goal.strategy = crate::api::StrategyKind::Canary;
+    scene.goal.canary_bake = std::time::Duration::from_mins(30);
+    if let Some(candidate) = scene.status.candidate.as_mut() {
+        candidate.strategy = crate::api::StrategyKind::Canary;
+    }
+    scene.settle();
+    assert!(scene.status.bake.is_some());
+    // The old ones finish what they do.
+    runs(&mut scene, "v1", 0, 0);
+    scene.world.workers.get_mut(&key("v1")).unwrap().total = 2;
+    scene.settle();
+    scene.later(DEADLINE + 1);
+    scene.settle();
+    assert_eq!(scene.status.stable.as_deref(), Some("v2"), "{}", scene.status.message);
+    scene.world.workers.remove(&key("v1"));
+    assert_eq!(moves(&scene.settle()), [to("v2", 2)]);
+    runs(&mut scene, "v2", 2, 0);
+    scene.settle();
+    assert_eq!(scene.status.stable.as_deref(), Some("v2"), "it has only begun: {}", scene.status.message);
+    scene.later(DEADLINE + 1);
+    scene.settle();
+    assert_eq!(scene.status.stable.as_deref(), Some("v1"), "{}", scene.status.message);
 }
 
 #[test]
