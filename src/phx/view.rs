@@ -66,13 +66,22 @@ pub fn seconds(from: Timestamp, to: Timestamp) -> i64 {
 
 /// A step in words.
 pub fn step(step: &CanaryStep) -> String {
-    match (step.set_weight, step.pause) {
-        (Some(weight), _) => format!("set weight {weight} %"),
-        (None, Some(pause)) => match pause.duration {
+    let which = |names: &[String]| if names.is_empty() { "all".to_owned() } else { names.join(", ") };
+    let CanaryStep { set_weight, pause, analysis, smoke_test } = step;
+    if let Some(weight) = set_weight {
+        format!("set weight {weight} %")
+    } else if let Some(pause) = pause {
+        match pause.duration {
             Some(duration) => format!("pause for {duration}"),
             None => "pause until promoted".to_owned(),
-        },
-        (None, None) => "a step this version does not know".to_owned(),
+        }
+    } else if let Some(analysis) = analysis {
+        let at_least = analysis.duration.map_or_else(String::new, |duration| format!(" for {duration}"));
+        format!("analysis{at_least}: {}", which(&analysis.names))
+    } else if let Some(smoke_test) = smoke_test {
+        format!("smoke tests: {}", which(&smoke_test.names))
+    } else {
+        "a step this version does not know".to_owned()
     }
 }
 
@@ -313,4 +322,23 @@ pub fn label(pod: &Pod, key: &str) -> String {
 
 fn has_label(pod: &Pod, key: &str) -> bool {
     pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_step_has_words() {
+        for (given, words) in [
+            (r#"{"setWeight": 10}"#, "set weight 10 %"),
+            (r#"{"pause": {}}"#, "pause until promoted"),
+            (r#"{"pause": {"duration": "5m"}}"#, "pause for 5m"),
+            (r#"{"analysis": {"names": ["errors"], "duration": "10m"}}"#, "analysis for 10m: errors"),
+            (r#"{"analysis": {}}"#, "analysis: all"),
+            (r#"{"smokeTest": {"names": ["home", "login"]}}"#, "smoke tests: home, login"),
+        ] {
+            assert_eq!(step(&serde_json::from_str(given).unwrap()), words);
+        }
+    }
 }
