@@ -15,7 +15,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 
 /// Edits of one app, one after the other; `PHOENIX_E2E_EDITS` for more.
-const EDITS: u64 = 12;
+const EDITS: u64 = 9;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_of_random_edits_come_true() -> Result<()> {

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 /// Each has seven children of the operator's own: two Services, a Deployment, a stored revision, a ConfigMap, a Secret, a
 /// ServiceAccount; with the app itself, its pod and what Kubernetes adds that makes a dozen objects.
 fn apps() -> Result<usize> {
-    std::env::var("PHOENIX_E2E_APPS").map_or(Ok(300), |text| text.parse().context("PHOENIX_E2E_APPS"))
+    std::env::var("PHOENIX_E2E_APPS").map_or(Ok(150), |text| text.parse().context("PHOENIX_E2E_APPS"))
 }
 
 /// Apps applied at a time.
