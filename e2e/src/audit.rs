@@ -5,7 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 /// Whom the operator is to the API server.
@@ -118,6 +118,35 @@ impl Audit {
             tokio::time::sleep(MOMENT).await;
         }
     }
+}
+
+impl Audit {
+    /// Waits until the operator has asked for nothing that `counts` for as long as `pause`. Errors with what it still
+    /// asks for when it does not rest `within` that time.
+    pub async fn until_rest(
+        &self,
+        pause: Duration,
+        within: Duration,
+        counts: impl Fn(&Request) -> bool,
+    ) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            let from = self.end()?;
+            // How long nothing is asked can only be told by the clock.
+            tokio::time::sleep(pause).await;
+            let mut requests = self.of_operator(from).await?;
+            requests.retain(&counts);
+            if requests.is_empty() {
+                return Ok(());
+            }
+            ensure!(tokio::time::Instant::now() < deadline, "never quiet: {:?}", by_verb(&requests));
+        }
+    }
+}
+
+/// A request that is no watch, of which a resting operator sends none.
+pub fn is_asked(request: &Request) -> bool {
+    request.verb != "watch"
 }
 
 /// How many requests there were of each verb and resource, by stage.

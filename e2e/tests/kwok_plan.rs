@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::audit::{Audit, effects};
+use e2e::audit::{Audit, Request, effects};
 use e2e::fixtures::{self, PATIENCE, migrating, plain, with};
 use e2e::harness::{Lab, Seen, Space};
 use phoenix_operator::api::{PhoenixAppStatus, labels};
@@ -16,6 +17,8 @@ use serde_json::{Value, json};
 
 /// Edits of one app, one after the other; `PHOENIX_E2E_EDITS` for more.
 const EDITS: u64 = 9;
+/// Without a write for this long, what an edit brought about has ended.
+const SETTLED: Duration = Duration::from_millis(1500);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_of_random_edits_come_true() -> Result<()> {
@@ -151,7 +154,9 @@ impl Edit<'_> {
             space.phx(&["promote", "--full"]).await?.coded(0)?;
             space.roll_out("shop", self.spec).await?;
         }
-        self.rests(&audit).await
+        // Nothing of the operator's is on its way when the next edit is planned.
+        let writes = |one: &Request| one.namespace == space.name() && one.mutates();
+        audit.until_rest(SETTLED, PATIENCE, writes).await
     }
 
     async fn plan(&self) -> Result<Value> {
@@ -179,25 +184,6 @@ impl Edit<'_> {
                 && json!(status.message) == *message
         };
         self.space.wait_for("shop", generation, &format!("{wanted}: {message}"), PATIENCE, ended).await
-    }
-
-    /// Nothing of the operator's is on its way when the next edit is planned.
-    async fn rests(&self, audit: &Audit) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let from = audit.end()?;
-            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
-            let writes = audit
-                .of_operator(from)
-                .await?
-                .into_iter()
-                .filter(|one| one.namespace == self.space.name() && one.mutates());
-            let writes: Vec<_> = writes.collect();
-            if writes.is_empty() {
-                return Ok(());
-            }
-            ensure!(tokio::time::Instant::now() < deadline, "never quiet: {writes:?}");
-        }
     }
 }
 

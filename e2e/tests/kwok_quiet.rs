@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::audit::{Audit, by_verb};
+use e2e::audit::{Audit, by_verb, is_asked};
 use e2e::fixtures::{migrating, plain};
 use e2e::harness::{Lab, Seen};
 use phoenix_operator::api::Phase;
@@ -51,16 +51,7 @@ async fn a_hundred_healthy_apps_cost_nothing() -> Result<()> {
     space.wait("100 healthy apps", Duration::from_mins(4), healthy).await?;
     println!("{APPS} apps healthy after {:?}", began.elapsed());
 
-    let deadline = Instant::now() + Duration::from_mins(1);
-    loop {
-        let from = audit.end()?;
-        // A measurement: how long nothing is asked can only be told by the clock.
-        tokio::time::sleep(SETTLED).await;
-        if audit.of_operator(from).await?.iter().all(|request| request.verb == "watch") {
-            break;
-        }
-        ensure!(Instant::now() < deadline, "never quiet: {:?}", by_verb(&audit.of_operator(from).await?));
-    }
+    audit.until_rest(SETTLED, Duration::from_mins(1), is_asked).await?;
     println!("until quiet: {:#?}", by_verb(&audit.of_operator(start).await?));
 
     let from = audit.end()?;

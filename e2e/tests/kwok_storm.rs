@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::audit::{Audit, by_verb};
+use e2e::audit::{Audit, by_verb, is_asked};
 use e2e::fixtures::{plain, with};
 use e2e::harness::{Lab, Operator, OperatorOptions};
 use kube::Api;
@@ -27,6 +27,8 @@ fn apps() -> Result<usize> {
 const AT_ONCE: usize = 16;
 /// How long all of them may take to be healthy, with nodes and controllers on the same machine.
 const HEALTHY: Duration = Duration::from_mins(8);
+/// Without a request for this long, what the rollouts brought about has ended.
+const SETTLED: Duration = Duration::from_secs(4);
 /// How long the operator may take to judge all of them after its start.
 const JUDGED: Duration = Duration::from_mins(1);
 /// Most memory that it may take meanwhile for an app, in KiB, beside what it takes for none.
@@ -50,7 +52,7 @@ async fn a_start_over_thousands_of_objects_writes_nothing() -> Result<()> {
     let applied = began.elapsed();
     judged(&operator, apps, began + HEALTHY).await?;
     println!("{apps} apps applied within {applied:?}, healthy after {:?}", began.elapsed());
-    rests(&audit).await?;
+    audit.until_rest(SETTLED, Duration::from_mins(2), is_asked).await?;
     println!(
         "memory at rest: {} MiB, at most: {} MiB",
         operator.memory("VmRSS")? / 1024,
@@ -63,7 +65,7 @@ async fn a_start_over_thousands_of_objects_writes_nothing() -> Result<()> {
     operator.restart()?;
     judged(&operator, apps, began + JUDGED).await?;
     let took = began.elapsed();
-    rests(&audit).await?;
+    audit.until_rest(SETTLED, Duration::from_mins(2), is_asked).await?;
     let requests = audit.of_operator(from).await?;
     let peak = operator.memory("VmHWM")?;
     println!(
@@ -122,19 +124,5 @@ async fn judged(operator: &Operator, apps: usize, deadline: Instant) -> Result<(
         ensure!(Instant::now() < deadline, "{healthy} of {apps} apps are healthy");
         // What a process knows can only be asked for.
         tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// Waits until the operator has sent nothing for a while.
-async fn rests(audit: &Audit) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_mins(2);
-    loop {
-        let from = audit.end()?;
-        // How long nothing is asked can only be told by the clock.
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        if audit.of_operator(from).await?.iter().all(|request| request.verb == "watch") {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "never quiet: {:?}", by_verb(&audit.of_operator(from).await?));
     }
 }

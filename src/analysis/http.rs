@@ -73,12 +73,7 @@ async fn count(address: &str, port: u16, test: &HttpTest, json_path: &str) -> Re
 }
 
 fn peers_in(reply: &Reply, path: &str) -> Result<u32, String> {
-    if reply.cut {
-        return Err(format!("its body is longer than {LONGEST_BODY} bytes, too long to look for {path}"));
-    }
-    let body: Value = serde_json::from_slice(&reply.body).map_err(|_| "its body is no JSON".to_owned())?;
-    let found = look(&body, path).ok_or_else(|| format!("its body has no {path}"))?;
-    let number = match found {
+    let number = match at_path(reply, path)? {
         Value::Array(peers) => u32::try_from(peers.len()).ok(),
         other => other.as_u64().and_then(|number| u32::try_from(number).ok()),
     };
@@ -127,13 +122,18 @@ fn judge(test: &HttpTest, reply: &Reply) -> Result<(), String> {
         return Err(format!("its body does not hold {text:?}"));
     }
     let (Some(path), Some(wanted)) = (&test.json_path, &test.value) else { return Ok(()) };
+    let found = at_path(reply, path)?;
+    let shown = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+    if shown == *wanted { Ok(()) } else { Err(format!("{path} in its body is not {wanted:?}")) }
+}
+
+/// What stands in an answer's body at a path.
+fn at_path(reply: &Reply, path: &str) -> Result<Value, String> {
     if reply.cut {
         return Err(format!("its body is longer than {LONGEST_BODY} bytes, too long to look for {path}"));
     }
     let body: Value = serde_json::from_slice(&reply.body).map_err(|_| "its body is no JSON".to_owned())?;
-    let found = look(&body, path).ok_or_else(|| format!("its body has no {path}"))?;
-    let shown = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
-    if shown == *wanted { Ok(()) } else { Err(format!("{path} in its body is not {wanted:?}")) }
+    look(&body, path).cloned().ok_or_else(|| format!("its body has no {path}"))
 }
 
 fn contains(body: &[u8], text: &[u8]) -> bool {

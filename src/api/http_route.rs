@@ -6,6 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
+use super::GatewayRef;
+
 /// Which requests go where.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -22,30 +24,13 @@ use serde::{Deserialize, Serialize};
 pub struct HttpRouteSpec {
     /// The Gateways.
     #[serde(default)]
-    pub parent_refs: Vec<ParentRef>,
+    pub parent_refs: Vec<GatewayRef>,
     /// Hosts of the requests.
     #[serde(default)]
     pub hostnames: Vec<String>,
     /// What is done with them.
     #[serde(default)]
     pub rules: Vec<HttpRouteRule>,
-}
-
-/// A Gateway.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ParentRef {
-    /// Its name.
-    pub name: String,
-    /// Its namespace; that of the route when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// One of its listeners.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub section_name: Option<String>,
-    /// Listeners of this port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<i32>,
 }
 
 /// Requests that match go to backends.
@@ -105,7 +90,7 @@ pub struct HttpRouteStatus {
 #[serde(rename_all = "camelCase")]
 pub struct ParentStatus {
     /// Which.
-    pub parent_ref: ParentRef,
+    pub parent_ref: GatewayRef,
     /// `Accepted`, `ResolvedRefs`.
     #[serde(default)]
     pub conditions: Vec<Condition>,

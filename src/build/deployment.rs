@@ -1,5 +1,7 @@
 //! The Deployment of a revision.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
@@ -31,25 +33,30 @@ pub fn deployment(
         labels::of_revision(&app.name, &revision.name),
     );
     metadata.annotations = Some(identity(revision));
-    let min_ready = i32::try_from(seconds(app.strategy.min_ready)).unwrap_or(i32::MAX - 1);
-    Deployment {
-        metadata,
-        spec: Some(DeploymentSpec {
-            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
-            selector: LabelSelector {
-                match_labels: Some(labels::select_revision(&app.name, &revision.name)),
-                match_expressions: None,
-            },
-            template,
-            strategy: Some(strategy(app.strategy.kind == StrategyKind::Recreate)),
-            min_ready_seconds: Some(min_ready),
-            // the operator keeps the time; i32::MAX is how a Deployment says: no deadline
-            progress_deadline_seconds: Some(i32::MAX),
-            // a Deployment of ours has one template; one more for a restart
-            revision_history_limit: Some(1),
-            paused: None,
-        }),
-        status: None,
+    let selector = labels::select_revision(&app.name, &revision.name);
+    let recreate = app.strategy.kind == StrategyKind::Recreate;
+    Deployment { metadata, spec: Some(spec(app, selector, template, replicas, recreate)), status: None }
+}
+
+/// What every Deployment of ours asks for.
+pub(super) fn spec(
+    app: &ValidatedApp,
+    selector: BTreeMap<String, String>,
+    template: PodTemplateSpec,
+    replicas: u32,
+    recreate: bool,
+) -> DeploymentSpec {
+    DeploymentSpec {
+        replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
+        selector: LabelSelector { match_labels: Some(selector), match_expressions: None },
+        template,
+        strategy: Some(strategy(recreate)),
+        min_ready_seconds: Some(i32::try_from(seconds(app.strategy.min_ready)).unwrap_or(i32::MAX - 1)),
+        // the operator keeps the time; i32::MAX is how a Deployment says: no deadline
+        progress_deadline_seconds: Some(i32::MAX),
+        // a Deployment of ours has one template; one more for a restart
+        revision_history_limit: Some(1),
+        paused: None,
     }
 }
 
@@ -66,8 +73,16 @@ pub(super) fn restarted(mut template: PodTemplateSpec, restarted_at: Option<&str
     template
 }
 
+/// The template of a live Deployment without the mark of a restart: as it is stored.
+pub(super) fn unmarked(mut template: PodTemplateSpec) -> PodTemplateSpec {
+    if let Some(annotations) = template.metadata.as_mut().and_then(|all| all.annotations.as_mut()) {
+        annotations.remove(labels::RESTARTED_AT);
+    }
+    template
+}
+
 /// How the Deployment itself replaces pods.
-pub(super) fn strategy(recreate: bool) -> DeploymentStrategy {
+fn strategy(recreate: bool) -> DeploymentStrategy {
     if recreate {
         return DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None };
     }

@@ -22,8 +22,7 @@ pub(super) const CONTAINER: &str = "app";
 pub(super) fn template(app: &ValidatedApp, facts: &env::Facts, effective: &Effective) -> PodTemplateSpec {
     let spec = &app.spec;
     let (volumes, mounts) = volumes(&spec.volumes, true);
-    let mut labels = spec.pod_metadata.labels.clone();
-    labels.extend(labels::of_web_pod(&app.name, &facts.revision, &facts.cluster));
+    let labels = labels::of_web_pod(&app.name, &facts.revision, &facts.cluster);
     let container = Container {
         command: unless_empty(spec.release.command.clone()),
         args: unless_empty(spec.release.args.clone()),
@@ -37,11 +36,7 @@ pub(super) fn template(app: &ValidatedApp, facts: &env::Facts, effective: &Effec
         ..container(app, facts, mounts)
     };
     PodTemplateSpec {
-        metadata: Some(ObjectMeta {
-            labels: Some(labels),
-            annotations: unless_empty(spec.pod_metadata.annotations.clone()),
-            ..ObjectMeta::default()
-        }),
+        metadata: Some(metadata(app, labels)),
         spec: Some(PodSpec {
             containers: vec![container],
             volumes: Some(volumes),
@@ -51,6 +46,18 @@ pub(super) fn template(app: &ValidatedApp, facts: &env::Facts, effective: &Effec
             affinity: app.affinity.clone(),
             ..pod(app, effective)
         }),
+    }
+}
+
+/// What the app says of its pods, and labels of ours, which beat the app's.
+pub(super) fn metadata(app: &ValidatedApp, own: BTreeMap<String, String>) -> ObjectMeta {
+    let said = &app.spec.pod_metadata;
+    let mut labels = said.labels.clone();
+    labels.extend(own);
+    ObjectMeta {
+        labels: Some(labels),
+        annotations: unless_empty(said.annotations.clone()),
+        ..ObjectMeta::default()
     }
 }
 

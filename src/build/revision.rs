@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, StoredWorker, defaults, env, job, metadata, pod, worker};
+use super::{Settings, StoredWorker, defaults, deployment::unmarked, env, job, metadata, pod, worker};
 use crate::api::{
     Canonical, Isolation, MigrationsMode, PhaseCommand, RevisionName, SecurityProfile, Stage, ValidatedApp,
     labels, names,
@@ -231,10 +231,7 @@ impl Revision {
         let name = deployment.metadata.labels.as_ref()?.get(labels::REVISION)?.parse().ok()?;
         let identity = deployment.metadata.annotations.as_ref()?.get(IDENTITY)?;
         let Identity { canonical, effective, migration_key } = serde_json::from_str(identity).ok()?;
-        let mut pod_template = deployment.spec.as_ref()?.template.clone();
-        if let Some(annotations) = pod_template.metadata.as_mut().and_then(|all| all.annotations.as_mut()) {
-            annotations.remove(labels::RESTARTED_AT);
-        }
+        let pod_template = unmarked(deployment.spec.as_ref()?.template.clone());
         Some(Self {
             name,
             canonical,

@@ -7,20 +7,14 @@ use k8s_openapi::api::networking::v1::{
 
 use super::{metadata, unless_empty};
 use crate::api::{
-    BackendRef, HttpRoute, HttpRouteMatch, HttpRouteRule, HttpRouteSpec, ParentRef, PathMatch, ValidatedApp,
-    labels, names,
+    BackendRef, HttpRoute, HttpRouteMatch, HttpRouteRule, HttpRouteSpec, PathMatch, ValidatedApp, labels,
+    names,
 };
 
 /// The route for the app's hosts, if gateways are asked for. It leads to the active Service; with `preview`, so many
 /// percent of the requests go to the preview Service.
 pub fn http_route(app: &ValidatedApp, preview: Option<u32>) -> Option<HttpRoute> {
     let gateway = app.spec.traffic.gateway.as_ref()?;
-    let parent = |parent: &crate::api::GatewayRef| ParentRef {
-        name: parent.name.clone(),
-        namespace: parent.namespace.clone(),
-        section_name: parent.section_name.clone(),
-        port: parent.port,
-    };
     let share = preview.map(|percent| i32::try_from(percent.min(100)).unwrap_or(100));
     let backend = |name: String, weight: i32| BackendRef {
         name,
@@ -37,7 +31,7 @@ pub fn http_route(app: &ValidatedApp, preview: Option<u32>) -> Option<HttpRoute>
     Some(HttpRoute {
         metadata: metadata(app, names::http_route(&app.name), labels::of_app(&app.name)),
         spec: HttpRouteSpec {
-            parent_refs: gateway.parent_refs.iter().map(parent).collect(),
+            parent_refs: gateway.parent_refs.clone(),
             hostnames: app.hosts.clone(),
             rules: vec![rule],
         },

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, DeploymentSpec},
-        core::v1::{Container, ContainerPort, PodSpec, PodTemplateSpec},
-    },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Container, ContainerPort, PodSpec, PodTemplateSpec},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Effective, Revision, deployment, env, metadata, pod, probes::probe, seconds, shutdown, unless_empty,
+    Effective, Revision, deployment, env, metadata, pod, probes::probe, shutdown, unless_empty,
     volumes::volumes,
 };
 use crate::api::{
@@ -55,8 +52,7 @@ fn template(
 ) -> PodTemplateSpec {
     let spec = &app.spec;
     let (volumes, mounts) = volumes(&spec.volumes, true);
-    let mut labels = spec.pod_metadata.labels.clone();
-    labels.extend(labels::of_worker_pod(&app.name, &facts.revision, &worker.name, &facts.cluster));
+    let labels = labels::of_worker_pod(&app.name, &facts.revision, &worker.name, &facts.cluster);
     let own = !worker.command.is_empty() || !worker.args.is_empty();
     let (command, args) =
         if own { (&worker.command, &worker.args) } else { (&spec.release.command, &spec.release.args) };
@@ -72,11 +68,7 @@ fn template(
         ..probed(worker, pod::container(app, facts, mounts))
     };
     PodTemplateSpec {
-        metadata: Some(ObjectMeta {
-            labels: Some(labels),
-            annotations: unless_empty(spec.pod_metadata.annotations.clone()),
-            ..ObjectMeta::default()
-        }),
+        metadata: Some(pod::metadata(app, labels)),
         spec: Some(PodSpec {
             containers: vec![container],
             volumes: Some(volumes),
@@ -129,21 +121,11 @@ pub fn worker_deployment(
     let strategy = app.spec.workers.iter().find(|one| one.name == worker).map(|one| one.strategy);
     let strategy = strategy.unwrap_or(stored.strategy);
     let name = names::worker_deployment(&app.name, worker, &revision.name);
+    let selector = labels::select_worker_revision(&app.name, &revision.name, worker);
+    let template = deployment::restarted(stored.template.clone(), restarted_at);
     Some(Deployment {
         metadata: metadata(app, name, labels::of_worker(&app.name, &revision.name, worker)),
-        spec: Some(DeploymentSpec {
-            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
-            selector: LabelSelector {
-                match_labels: Some(labels::select_worker_revision(&app.name, &revision.name, worker)),
-                match_expressions: None,
-            },
-            template: deployment::restarted(stored.template.clone(), restarted_at),
-            strategy: Some(deployment::strategy(strategy == WorkerStrategy::Recreate)),
-            min_ready_seconds: Some(i32::try_from(seconds(app.strategy.min_ready)).unwrap_or(i32::MAX - 1)),
-            progress_deadline_seconds: Some(i32::MAX),
-            revision_history_limit: Some(1),
-            paused: None,
-        }),
+        spec: Some(deployment::spec(app, selector, template, replicas, strategy == WorkerStrategy::Recreate)),
         status: None,
     })
 }
@@ -153,10 +135,7 @@ impl StoredWorker {
     pub(super) fn from_deployment(deployment: &Deployment) -> Option<(String, Self)> {
         let worker = deployment.metadata.labels.as_ref()?.get(labels::WORKER)?.clone();
         let spec = deployment.spec.as_ref()?;
-        let mut template = spec.template.clone();
-        if let Some(annotations) = template.metadata.as_mut().and_then(|all| all.annotations.as_mut()) {
-            annotations.remove(labels::RESTARTED_AT);
-        }
+        let template = deployment::unmarked(spec.template.clone());
         let kind = spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
         let strategy = match kind {
             Some("Recreate") => WorkerStrategy::Recreate,

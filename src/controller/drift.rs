@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
-use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 use kube::Resource;
 use serde::Serialize;
 use serde_json::Value;
@@ -97,30 +97,34 @@ pub fn hash<K: Serialize>(object: &K) -> String {
 }
 
 /// With a mark of what is wanted, the selector aside: that moves with every rollout and is compared by itself.
-pub fn marked(mut service: k8s_openapi::api::core::v1::Service) -> k8s_openapi::api::core::v1::Service {
-    let mut bare = service.clone();
-    if let Some(spec) = bare.spec.as_mut() {
-        spec.selector = None;
-    }
-    let mark = hash(&bare);
-    service.metadata.annotations.get_or_insert_default().insert(APPLIED.to_owned(), mark);
-    service
+pub fn marked(service: Service) -> Service {
+    with_mark(service, |bare| {
+        if let Some(spec) = bare.spec.as_mut() {
+            spec.selector = None;
+        }
+    })
 }
 
 /// With a mark of what is wanted.
-pub fn marked_ingress(mut ingress: Ingress) -> Ingress {
-    let mark = hash(&ingress);
-    ingress.metadata.annotations.get_or_insert_default().insert(APPLIED.to_owned(), mark);
-    ingress
+pub fn marked_ingress(ingress: Ingress) -> Ingress {
+    with_mark(ingress, |_| {})
 }
 
 /// With a mark of what is wanted, the backends aside: their weights move with every rollout.
-pub fn marked_route(mut route: HttpRoute) -> HttpRoute {
-    let mut bare = route.clone();
-    bare.spec.rules.clear();
+pub fn marked_route(route: HttpRoute) -> HttpRoute {
+    with_mark(route, |bare| bare.spec.rules.clear())
+}
+
+/// With a mark of what is wanted, but for what `moves` takes away.
+fn with_mark<K>(mut object: K, moves: impl FnOnce(&mut K)) -> K
+where
+    K: Resource<DynamicType = ()> + Clone + Serialize,
+{
+    let mut bare = object.clone();
+    moves(&mut bare);
     let mark = hash(&bare);
-    route.metadata.annotations.get_or_insert_default().insert(APPLIED.to_owned(), mark);
-    route
+    object.meta_mut().annotations.get_or_insert_default().insert(APPLIED.to_owned(), mark);
+    object
 }
 
 fn value<K: Serialize>(object: &K) -> Value {

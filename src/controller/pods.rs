@@ -16,7 +16,9 @@ const LONGEST_QUOTE: usize = 300;
 const KILLED: i32 = 137;
 
 /// What an exception quoted in a sentence begins with.
-pub const EXCEPTION_QUOTE: &str = ": ** (";
+const EXCEPTION_QUOTE: &str = ": ** (";
+/// What stands in sentences before a line of a container's log: of a migration or a smoke test, and an exception.
+pub const QUOTES: [&str; 2] = [crate::plan::LOG_QUOTE, EXCEPTION_QUOTE];
 
 /// A known trap: what gives it away, and its cure.
 const TRAPS: [(&str, &str); 7] = [

@@ -1,6 +1,6 @@
 //! The caches of one namespace, or of all, and the watches that fill them.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::{
@@ -16,7 +16,6 @@ use kube::{
     Api, Client, Resource,
     core::{DeserializeGuard, PartialObjectMeta},
 };
-use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc::UnboundedSender, task::JoinSet};
 
 use super::{
@@ -25,6 +24,7 @@ use super::{
     kind::Kind,
     snapshot::Snapshot,
     watch::{MetadataOf, Needed, News, Source, Typed, Watch},
+    writer::Child,
 };
 use crate::{
     api::{HttpRoute, PhoenixApp, labels},
@@ -178,49 +178,27 @@ impl Start<'_> {
         }
     }
 
-    fn typed<K>(&mut self, selector: Option<&str>, belongs: Belongs, prune: fn(&mut K)) -> Arc<Cache<K>>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
+    fn typed<K: Child>(
+        &mut self,
+        selector: Option<&str>,
+        belongs: Belongs,
+        prune: fn(&mut K),
+    ) -> Arc<Cache<K>> {
         let source = Typed(self.api::<DeserializeGuard<K>>());
         self.watch(source, selector, belongs, prune, None)
     }
 
     /// Of a kind that the cluster may not know. While it does not, it is looked for only if `needed`.
-    fn optional<K>(
+    fn optional<K: Child>(
         &mut self,
         selector: &str,
         needed: impl Fn() -> bool + Send + Sync + 'static,
-    ) -> Arc<Cache<K>>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
+    ) -> Arc<Cache<K>> {
         let source = Typed(self.api::<DeserializeGuard<K>>());
         self.watch(source, Some(selector), child, whole, Some(Box::new(needed)))
     }
 
-    fn metadata<K>(&mut self, selector: &str) -> Arc<Cache<PartialObjectMeta<K>>>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
+    fn metadata<K: Child>(&mut self, selector: &str) -> Arc<Cache<PartialObjectMeta<K>>> {
         let source = MetadataOf(self.api::<K>());
         self.watch(source, Some(selector), child, whole, None)
     }

@@ -7,7 +7,6 @@ use super::{drift::Drifts, pods};
 use crate::{
     api::{EffectiveStatus, PhoenixAppStatus, ValidatedApp},
     build::{Revision, Settings, render},
-    plan,
 };
 
 const DRIFT_PERSISTS: &str = "DriftPersists";
@@ -30,8 +29,7 @@ pub fn effective(app: &ValidatedApp, stored: Option<&Revision>) -> Option<Effect
 /// Takes out what was quoted of logs while that was allowed.
 pub fn forget_quotes(status: &mut PhoenixAppStatus) {
     let bare = |text: &mut String| {
-        let quotes = [plan::LOG_QUOTE, pods::EXCEPTION_QUOTE];
-        if let Some(at) = quotes.iter().filter_map(|quote| text.find(quote)).min() {
+        if let Some(at) = pods::QUOTES.iter().filter_map(|quote| text.find(quote)).min() {
             text.truncate(at);
         }
     };

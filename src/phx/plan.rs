@@ -198,14 +198,7 @@ pub fn outlook(
         world.upkeep
     };
     let new = NewRevision {
-        needs_migration: revision.job_template.is_some(),
-        migration_key: revision.migration_key.clone(),
-        before: revision.before.iter().map(|before| before.name.clone()).collect(),
-        has_contract: revision.contract_template.is_some(),
-        contract_key: revision.contract_template.as_ref().map(|_| revision.canonical.contract_key()),
-        has_rollback: revision.rollback_template.is_some(),
-        cluster: observe::cluster(&snapshot.app, &revision),
-        workers: observe::frozen(&revision),
+        stored: observe::unrecorded(&snapshot.app, &revision),
         upkeep: missing(&with_it).difference(&missing(stored)).cloned().collect(),
         wants_budget: build::pod_disruption_budget(app, &selector).is_some(),
         headless: stored

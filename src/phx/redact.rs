@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::controller::pods;
+
 /// What stands in the place of something taken out.
 pub const REDACTED: &str = "REDACTED";
 
@@ -50,12 +52,9 @@ pub fn object(value: &mut Value, taken: &mut Taken) {
 
 /// Without what containers said, where a line quotes it.
 fn unquoted(line: &str) -> String {
-    let quote = QUOTES.iter().filter_map(|quote| line.find(quote).map(|at| at + quote.len())).min();
+    let quote = pods::QUOTES.iter().filter_map(|quote| line.find(quote).map(|at| at + quote.len())).min();
     quote.map_or_else(|| line.to_owned(), |at| format!("{}{REDACTED}", &line[..at]))
 }
-
-/// What stands before a line of a container's log: of a migration or a smoke test, and an exception.
-const QUOTES: [&str; 2] = [crate::plan::LOG_QUOTE, ": ** ("];
 
 /// Names and values.
 fn list(value: &mut Value, taken: &mut Taken) {

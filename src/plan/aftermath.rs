@@ -28,24 +28,27 @@ pub(super) fn prove(d: &mut Draft) -> Gate {
 
 /// During a bake: no pod of the stable revision is available, because they crash.
 fn all_crash(d: &mut Draft) -> Option<String> {
-    let (bake, stable) = (d.status.bake.clone()?, d.stable()?);
-    let lasts = strategy::bake(d, bake.strategy);
+    let stable = d.stable()?;
     let none_left = d.world.deployments.get(&stable).is_some_and(|deployment| deployment.available == 0);
     let crashing = d.world.pods.get(&stable).is_some_and(|pods| pods.crashing);
-    if !crashing || !none_left || clock::lasted(d, bake.since.0, lasts) {
+    if !crashing || !none_left || !bakes(d) {
         return None;
     }
     let worst = decide::worst(d, &stable);
     Some(format!("every pod of revision {stable} crashed during its bake{worst}"))
 }
 
+/// A bake is under way, and not over.
+pub(super) fn bakes(d: &mut Draft) -> bool {
+    let Some(bake) = d.status.bake.clone() else { return false };
+    let lasts = strategy::bake(d, bake.strategy);
+    !clock::lasted(d, bake.since.0, lasts)
+}
+
 /// Ends what has lasted long enough.
 pub(super) fn go_on(d: &mut Draft) {
-    if let Some(bake) = d.status.bake.clone() {
-        let lasts = strategy::bake(d, bake.strategy);
-        if clock::lasted(d, bake.since.0, lasts) {
-            d.status.bake = None;
-        }
+    if !bakes(d) {
+        d.status.bake = None;
     }
     let Some(kept) = d.status.kept.clone() else { return };
     if clock::lasted(d, kept.since.0, d.goal.keep_old) {

@@ -80,13 +80,9 @@ fn load(world: &World) -> Load {
 /// too.
 fn workers(d: &Draft) -> u32 {
     let stable = d.stable();
-    let there = |name: &str| -> u32 {
-        let own = d
-            .world
-            .workers
-            .iter()
-            .filter(|((worker, rev), _)| worker == name && Some(rev) == stable.as_ref());
-        own.map(|(_, seen)| seen.asked()).sum()
+    let there = |name: &String| {
+        let seen = stable.as_ref().and_then(|stable| d.world.workers.get(&(name.clone(), stable.clone())));
+        seen.map_or(0, WorkerObs::asked)
     };
     let known = d.world.workers.keys().map(|(worker, _)| worker);
     let names: BTreeSet<&String> = d.goal.workers.keys().chain(known).collect();

@@ -232,11 +232,10 @@ impl Command<'_> {
 
     /// Why migrations cannot be rolled back although it is asked for.
     fn no_way_back(&self, d: &Draft, from: &Rev, to: &Rev) -> Option<String> {
-        let (revisions, with) = (&d.world.revisions, self.with_migrations);
-        let (from_stored, to_stored) = (revisions.get(from).filter(|_| with), revisions.get(to)?);
-        if !with {
+        if !self.with_migrations {
             return None;
         }
+        let (from_stored, to_stored) = (d.world.revisions.get(from), d.world.revisions.get(to)?);
         if !from_stored.is_some_and(|revision| revision.has_rollback) {
             return Some(format!(
                 "revision {from} was made without migrations.rollback, so nothing is known to roll its migrations \

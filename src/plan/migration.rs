@@ -160,11 +160,12 @@ fn ending(d: &mut Draft, candidate: &Candidate, job: &JobObs, failure: &JobFailu
 
 /// Why a Job failed, with the telling line of its log.
 pub(super) fn sentence(job: &JobObs, failure: &JobFailure) -> String {
+    let name = &job.name;
     let what = match job.stage {
-        Stage::Before(_) => "Job before the migration,",
-        Stage::Migrate => "migration Job",
-        Stage::Contract => "contract Job",
-        Stage::Rollback => "Job that rolls migrations back,",
+        Stage::Before(_) => format!("the Job before the migration, {name},"),
+        Stage::Migrate => format!("the migration Job {name}"),
+        Stage::Contract => format!("the contract Job {name}"),
+        Stage::Rollback => format!("the Job that rolls migrations back, {name},"),
     };
     let code = failure.exit_code.map_or_else(String::new, |code| format!(" with exit code {code}"));
     let why = job.waiting.as_ref().map_or_else(String::new, |why| format!(": {why}"));
@@ -173,8 +174,7 @@ pub(super) fn sentence(job: &JobObs, failure: &JobFailure) -> String {
     let raised = lines.clone().find(|line| line.starts_with("** ("));
     let telling = raised.or_else(|| lines.clone().find(|line| !line.is_empty()));
     let telling = telling.map_or_else(String::new, |line| format!("{LOG_QUOTE}{line}"));
-    let comma = if what.ends_with(',') { "," } else { "" };
-    format!("the {what} {}{comma} failed ({}){code}{why}{telling}", job.name, failure.reason)
+    format!("{what} failed ({}){code}{why}{telling}", failure.reason)
 }
 
 fn absent(d: &mut Draft, candidate: &Candidate, stage: Stage) -> Gate {

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::{Rev, WorkerGoal, WorkerObs};
-use super::{Draft, Write, budget, clock, strategy};
+use super::{Draft, Write, aftermath, budget, clock};
 use crate::api::WorkerStatus;
 
 /// The reason when pods of a worker are missing.
@@ -236,9 +236,8 @@ fn is_broken(d: &mut Draft, worker: &WorkerStatus, stable: &Rev) -> bool {
 
 /// During a bake: why the workers of the stable revision call for a return.
 pub(super) fn fail_the_bake(d: &mut Draft) -> Option<String> {
-    let (Some(bake), Some(stable)) = (d.status.bake.clone(), d.stable()) else { return None };
-    let lasts = strategy::bake(d, bake.strategy);
-    if clock::lasted(d, bake.since.0, lasts) {
+    let stable = d.stable()?;
+    if !aftermath::bakes(d) {
         return None;
     }
     for worker in d.status.workers.clone() {

@@ -24,7 +24,7 @@ use super::{
     snapshot::{Snapshot, controller},
 };
 use crate::{
-    api::{Outcome, RevisionName, ValidatedApp, labels, names},
+    api::{Outcome, PhoenixApp, RevisionName, ValidatedApp, labels, names},
     build::{self, Revision, Settings},
     plan::{
         DeploymentObs, PodsObs, PreviewObs, Rev, RevisionObs, SECRET_REGENERATED, Selector, ServiceObs, World,
@@ -32,7 +32,6 @@ use crate::{
 };
 
 pub use jobs::is_migration;
-pub use workers::{cluster, frozen};
 
 /// After its time to go, a pod that is still there is on a node that does not answer.
 const LOST_AFTER: SignedDuration = SignedDuration::from_mins(1);
@@ -172,27 +171,35 @@ fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> 
         let observed = RevisionObs {
             version: meta.resource_version.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
-            image: image(revision),
-            needs_migration: revision.job_template.is_some(),
-            migration_key: revision.migration_key.clone(),
             migrated: annotation(labels::MIGRATED).is_some(),
             number: object.revision,
-            before: revision.before.iter().map(|before| before.name.clone()).collect(),
             before_done: annotation(labels::BEFORE).and_then(|text| before_done(text)).unwrap_or_default(),
-            has_contract: revision.contract_template.is_some(),
-            contract_key: revision.contract_template.as_ref().map(|_| revision.canonical.contract_key()),
             contracted: annotation(labels::CONTRACTED).is_some(),
-            has_rollback: revision.rollback_template.is_some(),
             attempt: number(labels::ATTEMPT),
             outcome: annotation(labels::OUTCOME).and_then(|text| outcome(text)),
             promotion: number(labels::PROMOTION),
             terminating: snapshot.leaving(meta),
-            cluster: workers::cluster(&snapshot.app, revision),
-            workers: workers::frozen(revision),
+            ..unrecorded(&snapshot.app, revision)
         };
         revisions.insert(name.to_string(), observed);
     }
     revisions
+}
+
+/// What a revision itself tells, before anything is recorded of it.
+pub fn unrecorded(app: &PhoenixApp, revision: &Revision) -> RevisionObs {
+    RevisionObs {
+        image: image(revision),
+        needs_migration: revision.job_template.is_some(),
+        migration_key: revision.migration_key.clone(),
+        before: revision.before.iter().map(|before| before.name.clone()).collect(),
+        has_contract: revision.contract_template.is_some(),
+        contract_key: revision.contract_template.as_ref().map(|_| revision.canonical.contract_key()),
+        has_rollback: revision.rollback_template.is_some(),
+        cluster: workers::cluster(app, revision),
+        workers: workers::frozen(revision),
+        ..RevisionObs::default()
+    }
 }
 
 /// `<attempt>/<count>`.

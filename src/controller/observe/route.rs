@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    api::{HttpRoute, ParentRef, ParentStatus},
+    api::{GatewayRef, HttpRoute, ParentStatus},
     plan::{RouteAnswer, RouteObs},
 };
 
@@ -35,7 +35,7 @@ fn preview(app: &str, route: &HttpRoute) -> Option<u32> {
 fn answer(route: &HttpRoute) -> RouteAnswer {
     let generation = route.metadata.generation.unwrap_or_default();
     let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
-    let answers: Vec<(&ParentRef, Option<&ParentStatus>)> =
+    let answers: Vec<(&GatewayRef, Option<&ParentStatus>)> =
         route.spec.parent_refs.iter().map(|parent| (parent, status_of(route, namespace, parent))).collect();
     if answers.iter().all(|(_, status)| status.is_none()) {
         return RouteAnswer::Unseen;
@@ -63,8 +63,8 @@ fn answer(route: &HttpRoute) -> RouteAnswer {
     refused.unwrap_or(RouteAnswer::Accepted)
 }
 
-fn status_of<'a>(route: &'a HttpRoute, namespace: &str, parent: &ParentRef) -> Option<&'a ParentStatus> {
-    let place = |parent: &ParentRef| parent.namespace.clone().unwrap_or_else(|| namespace.to_owned());
+fn status_of<'a>(route: &'a HttpRoute, namespace: &str, parent: &GatewayRef) -> Option<&'a ParentStatus> {
+    let place = |parent: &GatewayRef| parent.namespace.clone().unwrap_or_else(|| namespace.to_owned());
     route.status.iter().flat_map(|status| &status.parents).find(|status| {
         let other = &status.parent_ref;
         other.name == parent.name

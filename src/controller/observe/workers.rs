@@ -61,7 +61,7 @@ fn label(pod: &Pod, key: &str) -> String {
 }
 
 /// What a stored revision says of its workers.
-pub fn frozen(revision: &Revision) -> BTreeMap<String, WorkerGoal> {
+pub(super) fn frozen(revision: &Revision) -> BTreeMap<String, WorkerGoal> {
     let goal = |worker: &build::StoredWorker| WorkerGoal {
         replicas: worker.replicas,
         recreate: worker.strategy == WorkerStrategy::Recreate,
@@ -70,7 +70,7 @@ pub fn frozen(revision: &Revision) -> BTreeMap<String, WorkerGoal> {
 }
 
 /// The Erlang cluster that a revision's nodes are in; none when they stay alone.
-pub fn cluster(app: &PhoenixApp, revision: &Revision) -> Option<String> {
+pub(super) fn cluster(app: &PhoenixApp, revision: &Revision) -> Option<String> {
     let app = app.metadata.name.as_deref()?.parse().ok()?;
     let isolated = revision.isolated().map(|revision| &revision.name);
     revision.canonical.clustering().mode.connects().then(|| names::cluster(&app, isolated))

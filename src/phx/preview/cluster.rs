@@ -8,30 +8,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::{Limits, Stage};
 use crate::plan::{
     DeploymentObs, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, RouteAnswer, RouteObs,
-    SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerGoal, WorkerObs, World, Write,
+    SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerObs, World, Write,
     analysis::{Answer, CheckGoal, Measured, Measurement, Probe},
 };
 
 /// What is known of a revision before it is stored.
 #[derive(Clone, Debug, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none depends on another")]
 pub struct NewRevision {
-    /// A Job has to migrate before its pods.
-    pub needs_migration: bool,
-    /// Revisions with the same key share one migration.
-    pub migration_key: Option<String>,
-    /// Jobs before its migration.
-    pub before: Vec<String>,
-    /// It has a contract.
-    pub has_contract: bool,
-    /// Revisions with the same key share one contract.
-    pub contract_key: Option<String>,
-    /// Its migrations have a way back.
-    pub has_rollback: bool,
-    /// The Erlang cluster that its nodes are in.
-    pub cluster: Option<String>,
-    /// Its workers.
-    pub workers: BTreeMap<String, WorkerGoal>,
+    /// What will be seen of it; its number is given when it is stored.
+    pub stored: RevisionObs,
     /// What is missing beside it once it is stored.
     pub upkeep: BTreeSet<Upkeep>,
     /// A disruption budget is wanted beside the Service.
@@ -182,33 +167,9 @@ impl Simulated {
 
     fn store(&mut self, revision: &Rev) {
         let world = &mut self.world;
-        let NewRevision {
-            needs_migration,
-            migration_key,
-            before,
-            has_contract,
-            contract_key,
-            has_rollback,
-            cluster,
-            workers,
-            upkeep,
-            wants_budget: _,
-            headless: _,
-        } = self.new.clone();
+        let NewRevision { stored, upkeep, .. } = self.new.clone();
         let number = world.revisions.values().map(|stored| stored.number).max().unwrap_or_default() + 1;
-        let stored = RevisionObs {
-            needs_migration,
-            migration_key,
-            number,
-            before,
-            has_contract,
-            contract_key,
-            has_rollback,
-            cluster,
-            workers,
-            ..RevisionObs::default()
-        };
-        world.revisions.insert(revision.clone(), stored);
+        world.revisions.insert(revision.clone(), RevisionObs { number, ..stored });
         world.upkeep.extend(upkeep);
     }
 
