@@ -267,6 +267,9 @@ pub struct RouteStatus {
     pub weight: i32,
     /// When the answer was seen; `shutdown.endpointLag` later it is in force everywhere.
     pub since: Time,
+    /// The answer was no.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub refused: bool,
 }
 
 /// What is kept of the revision that was stable before.

@@ -86,11 +86,7 @@ pub fn of_invalid(app: &PhoenixApp) -> Goal {
 
 fn verify(app: &ValidatedApp) -> Option<Verify> {
     let http = &app.spec.clustering.verify.as_ref()?.http;
-    Some(Verify {
-        path: http.path.clone(),
-        json_path: http.json_path.clone(),
-        port: u16::try_from(app.spec.port).unwrap_or_default(),
-    })
+    Some(Verify { path: http.path.clone(), json_path: http.json_path.clone() })
 }
 
 fn workers(app: &ValidatedApp) -> BTreeMap<String, WorkerGoal> {

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::kind::Kind;
+use super::{kind::Kind, snapshot::Needs};
 use crate::{plan::Fault, telemetry::Readiness};
 
 /// A watch that is not open.
@@ -30,23 +30,36 @@ struct State {
 #[derive(Debug, Default)]
 struct Watches {
     states: BTreeMap<(Option<String>, Kind), State>,
-    /// Since when all of a namespace are open; no namespace: all namespaces, in one watch of each kind.
-    since: BTreeMap<Option<String>, Timestamp>,
+    /// Since when all that is needed of a namespace are open; no namespace: all namespaces, in one watch of each kind.
+    since: BTreeMap<(Option<String>, Needs), Timestamp>,
     stopping: bool,
 }
 
+/// An app goes on although the watch of this kind is shut for want of a right.
+fn forgoes(needs: Needs, kind: Kind) -> bool {
+    needs == Needs::NoRoutes && kind == Kind::HttpRoute
+}
+
 impl Watches {
+    /// True if that opened or shut anything.
     fn settle(&mut self, namespace: Option<&String>) -> bool {
-        let mut states = self.states.iter().filter(|((of, _), _)| of.as_ref() == namespace);
-        let whole = states.all(|(_, state)| state.synced && state.up);
-        let namespace = namespace.cloned();
-        let before = self.since.contains_key(&namespace);
-        if !whole {
-            self.since.remove(&namespace);
-        } else if !before {
-            self.since.insert(namespace, Timestamp::now());
+        let mut news = false;
+        for needs in Needs::ALL {
+            let mut states = self.states.iter().filter(|((of, _), _)| of.as_ref() == namespace);
+            let whole = states.all(|((_, kind), state)| {
+                let shut = state.down.as_ref().is_some_and(|down| down.fault.is_some());
+                (state.synced && state.up) || (shut && forgoes(needs, *kind))
+            });
+            let place = (namespace.cloned(), needs);
+            let before = self.since.contains_key(&place);
+            if !whole {
+                self.since.remove(&place);
+            } else if !before {
+                self.since.insert(place, Timestamp::now());
+            }
+            news |= before != whole;
         }
-        before != whole
+        news
     }
 }
 
@@ -74,18 +87,24 @@ impl Health {
         Gauge { health: self.clone(), namespace, kind }
     }
 
-    /// Since when everything in a namespace is seen without a gap; none while a watch of it is not open.
-    pub fn since(&self, namespace: &str) -> Option<Timestamp> {
+    /// Since when all that is needed of a namespace is seen without a gap; none while a watch of it is not open.
+    pub fn since(&self, namespace: &str, needs: Needs) -> Option<Timestamp> {
         self.with(|watches| {
-            watches.since.iter().find(|(of, _)| covers(of.as_ref(), namespace)).map(|(_, since)| *since)
+            let mut places = watches.since.iter();
+            places
+                .find(|((of, least), _)| *least == needs && covers(of.as_ref(), namespace))
+                .map(|(_, since)| *since)
         })
     }
 
-    /// The first thing only a person can cure, among watches of a namespace that are not open.
-    pub fn fault(&self, namespace: &str) -> Option<Fault> {
+    /// The first thing only a person can cure, among watches of a namespace that are needed and not open.
+    pub fn fault(&self, namespace: &str, needs: Needs) -> Option<Fault> {
         self.with(|watches| {
             let mut states = watches.states.iter().filter(|((of, _), _)| covers(of.as_ref(), namespace));
-            states.find_map(|(_, state)| state.down.as_ref()?.fault.clone())
+            states.find_map(|((_, kind), state)| {
+                let fault = state.down.as_ref()?.fault.clone();
+                fault.filter(|_| !forgoes(needs, *kind))
+            })
         })
     }
 
@@ -186,13 +205,13 @@ mod tests {
         pods.synced();
         assert!(!pods.up());
         jobs.synced();
-        assert_eq!(health.since("any"), None);
+        assert_eq!(health.since("any", Needs::Everything), None);
         assert!(jobs.up(), "now it is whole");
-        assert!(health.since("any").is_some() && health.faults().is_empty());
+        assert!(health.since("any", Needs::Everything).is_some() && health.faults().is_empty());
         assert!(!jobs.up(), "it was before");
         assert!(jobs.down(Down { why: "no route".to_owned(), fault: None }));
         assert_eq!(health.faults(), ["Job in all namespaces: no route"]);
-        assert!(health.since("any").is_none());
+        assert!(health.since("any", Needs::Everything).is_none());
         assert!(jobs.up());
         health.stop();
         assert_eq!(health.faults(), ["stopping"]);
@@ -205,9 +224,9 @@ mod tests {
         let routes = health.gauge(None, Kind::HttpRoute);
         pods.synced();
         pods.up();
-        assert!(health.since("any").is_none());
+        assert!(health.since("any", Needs::Everything).is_none());
         assert!(routes.absent() && !routes.absent(), "news once");
-        assert!(health.since("any").is_some() && !health.knows("any", Kind::HttpRoute));
+        assert!(health.since("any", Needs::Everything).is_some() && !health.knows("any", Kind::HttpRoute));
         routes.synced();
         assert!(routes.up() && !routes.up(), "news once");
         assert!(health.knows("any", Kind::HttpRoute));
@@ -224,10 +243,30 @@ mod tests {
         let fault = Fault { reason: "Forbidden".to_owned(), message: "no".to_owned() };
         let down = Down { why: "no".to_owned(), fault: Some(fault.clone()) };
         assert!(pods.down(down.clone()) && pods.down(down));
-        assert_eq!(health.fault("prod"), Some(fault));
+        assert_eq!(health.fault("prod", Needs::Everything), Some(fault));
         assert!(
-            health.fault("other").is_none() && health.since("other").is_some(),
+            health.fault("other", Needs::Everything).is_none()
+                && health.since("other", Needs::Everything).is_some(),
             "another namespace goes on"
         );
+    }
+
+    #[test]
+    fn routes_that_may_not_be_read_stop_only_what_needs_them() {
+        let health = Health::default();
+        let pods = health.gauge(None, Kind::Pod);
+        let routes = health.gauge(None, Kind::HttpRoute);
+        pods.synced();
+        pods.up();
+        assert_eq!(health.since("any", Needs::NoRoutes), None, "they may come");
+        let fault = Fault { reason: "Forbidden".to_owned(), message: "no".to_owned() };
+        assert!(routes.down(Down { why: "no".to_owned(), fault: Some(fault.clone()) }));
+        assert!(health.since("any", Needs::NoRoutes).is_some());
+        assert_eq!(health.fault("any", Needs::NoRoutes), None);
+        assert_eq!(health.since("any", Needs::Everything), None);
+        assert_eq!(health.fault("any", Needs::Everything), Some(fault));
+        assert_eq!(health.faults(), ["HTTPRoute in all namespaces: no"], "it is still told");
+        pods.down(Down { why: "no route".to_owned(), fault: None });
+        assert_eq!(health.since("any", Needs::NoRoutes), None, "nothing else is forgone");
     }
 }

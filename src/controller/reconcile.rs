@@ -127,14 +127,16 @@ impl Reconciler {
     /// One pass. With `probe`, what a fault prevented last time is tried again.
     pub async fn reconcile(&self, key: &AppKey, probe: bool) -> Outcome {
         let Some(scope) = self.scope(key) else { return Outcome::Gone };
-        if self.health.since(&key.namespace).is_none() && self.health.fault(&key.namespace).is_none() {
+        let needs = scope.needs(key);
+        let seen = self.health.since(&key.namespace, needs).is_some();
+        if !seen && self.health.fault(&key.namespace, needs).is_none() {
             return Outcome::Blind;
         }
         let behind = self.fresh(|freshness| freshness.behind(key, |kind| scope.version(kind)));
         if let Some(kind) = behind {
             return Outcome::Behind(kind);
         }
-        let Some(mut snapshot) = scope.snapshot(key, &self.health) else { return Outcome::Gone };
+        let Some(mut snapshot) = scope.snapshot(key, needs, &self.health) else { return Outcome::Gone };
         if snapshot.app.metadata.deletion_timestamp.is_some() {
             return Outcome::Gone;
         }
@@ -176,7 +178,7 @@ impl Reconciler {
         if let Some(first) = unreadable.first() {
             world.fault = Some(fault("RevisionUnreadable", first));
         }
-        if let Some(fault) = self.health.fault(&key.namespace) {
+        if let Some(fault) = self.health.fault(&key.namespace, snapshot.needs) {
             world.fault = Some(fault);
         }
         let permanent = world.fault.clone();

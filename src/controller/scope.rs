@@ -22,7 +22,7 @@ use super::{
     cache::{AppKey, Belongs, Cache, child, itself},
     health::Health,
     kind::Kind,
-    snapshot::Snapshot,
+    snapshot::{Needs, Snapshot},
     watch::{MetadataOf, Needed, News, Source, Typed, Watch},
     writer::Child,
 };
@@ -142,8 +142,17 @@ impl Scope {
         }
     }
 
+    /// What an app needs to be seen: routes only if it asks for one, has one or had one.
+    pub fn needs(&self, key: &AppKey) -> Needs {
+        let asks = self.app(key).is_some_and(|app| {
+            app.spec.traffic.gateway.is_some()
+                || app.status.as_ref().is_some_and(|status| status.route.is_some())
+        });
+        if asks || !self.routes.of(key).is_empty() { Needs::Everything } else { Needs::NoRoutes }
+    }
+
     /// Everything known of an app.
-    pub fn snapshot(&self, key: &AppKey, health: &Health) -> Option<Snapshot> {
+    pub fn snapshot(&self, key: &AppKey, needs: Needs, health: &Health) -> Option<Snapshot> {
         Some(Snapshot {
             app: self.app(key)?,
             revisions: self.revisions.of(key),
@@ -161,7 +170,8 @@ impl Scope {
             routes: self.routes.of(key),
             gateway_api: health.knows(&key.namespace, Kind::HttpRoute),
             going: std::collections::BTreeSet::new(),
-            since: health.since(&key.namespace),
+            needs,
+            since: health.since(&key.namespace, needs),
             now: jiff::Timestamp::now(),
         })
     }

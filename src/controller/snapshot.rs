@@ -25,6 +25,20 @@ use crate::{
     build::Revision,
 };
 
+/// What an app needs to be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    /// Every kind.
+    Everything,
+    /// Every kind, but routes of the Gateway API only where the operator may read them.
+    NoRoutes,
+}
+
+impl Needs {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Everything, Self::NoRoutes];
+}
+
 /// Everything the caches hold of one app, at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -60,7 +74,9 @@ pub struct Snapshot {
     pub gateway_api: bool,
     /// UIDs of objects that were deleted and are still seen.
     pub going: BTreeSet<String>,
-    /// Since when everything is seen without a gap.
+    /// What of all this the app cannot do without.
+    pub needs: Needs,
+    /// Since when that is seen without a gap.
     pub since: Option<Timestamp>,
     /// The present instant.
     pub now: Timestamp,

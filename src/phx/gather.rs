@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use super::place::Cluster;
 use crate::{
     api::{HttpRoute, PhoenixApp, labels},
-    controller::snapshot::Snapshot,
+    controller::snapshot::{Needs, Snapshot},
 };
 
 /// Reads an app's children.
@@ -85,6 +85,7 @@ pub fn nothing(app: PhoenixApp) -> Snapshot {
         routes: Vec::new(),
         gateway_api: true,
         going: BTreeSet::new(),
+        needs: Needs::Everything,
         since: Some(now),
         now,
     }

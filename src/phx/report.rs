@@ -109,6 +109,7 @@ pub fn contents(
         app: _,
         replica_sets: _,
         going: _,
+        needs: _,
         since: _,
         now: _,
     } = snapshot;

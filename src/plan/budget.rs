@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::replicas::Moves;
-use super::world::{Budget, Rev, RevisionObs, WorkerObs, World};
+use super::world::{Budget, JobObs, JobState, Rev, RevisionObs, WorkerObs, World};
 use super::{Draft, Write, migration, strategy};
 use crate::api::{Candidate, StrategyKind};
 
@@ -24,17 +24,19 @@ struct Load {
     workers: u32,
     /// Pods of migrations.
     jobs: u32,
+    /// Pods of smoke tests.
+    tests: u32,
 }
 
 impl Load {
     const fn pods(self) -> u32 {
-        let Self { serving, new, workers, jobs } = self;
-        serving.saturating_add(new).saturating_add(workers).saturating_add(jobs)
+        let Self { serving, new, workers, jobs, tests } = self;
+        serving.saturating_add(new).saturating_add(workers).saturating_add(jobs).saturating_add(tests)
     }
 
     /// The arithmetic, if it is too much.
     fn exceeds(self, budget: Budget) -> Option<String> {
-        let Self { serving, new, workers, jobs } = self;
+        let Self { serving, new, workers, jobs, tests } = self;
         let per = budget.per_pod;
         if self.pods() <= most(budget) {
             return None;
@@ -47,7 +49,8 @@ impl Load {
         };
         let workers = (workers > 0).then(|| format!("{workers} workers x {per}"));
         let jobs = (jobs > 0).then(|| format!("{jobs} migration x {per}"));
-        let sum = [pods, workers, jobs].into_iter().flatten().collect::<Vec<_>>().join(" + ");
+        let tests = (tests > 0).then(|| format!("{tests} smoke test x {per}"));
+        let sum = [pods, workers, jobs, tests].into_iter().flatten().collect::<Vec<_>>().join(" + ");
         let total = u64::from(self.pods()) * u64::from(per);
         Some(format!(
             "{sum} = {total} > database.maxConnections {}: raise it, or lower replicas or the connections of a pod",
@@ -71,9 +74,11 @@ fn pods(world: &World, rev: &str, asked: u32) -> u32 {
 /// Pods that may exist, those of Jobs included.
 fn load(world: &World) -> Load {
     let serving = world.populated().into_iter().map(|rev| pods(world, rev, world.asked(rev))).sum();
-    let jobs = world.jobs.iter().filter(|job| job.state == super::JobState::Running).count();
-    let jobs = u32::try_from(jobs.max(world.migration_pods.len())).unwrap_or(u32::MAX);
-    Load { serving, new: 0, workers: world.worker_pods(), jobs }
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let runs = |job: &&JobObs| job.state == JobState::Running;
+    let jobs = count(world.jobs.iter().filter(runs).count().max(world.migration_pods.len()));
+    let tests = count(world.smoke_jobs.iter().map(|test| &test.job).filter(runs).count());
+    Load { serving, new: 0, workers: world.worker_pods(), jobs, tests }
 }
 
 /// Pods of workers through a rollout: those of the stable revision stay until it is promoted, those that the spec drops
@@ -161,6 +166,13 @@ pub(super) fn no_job(d: &Draft) -> Option<String> {
     let present = load(d.world);
     let why = Load { jobs: present.jobs + 1, ..present }.exceeds(d.goal.budget?)?;
     Some(format!("waits for connections of the database: {why}"))
+}
+
+/// Why the Job of a smoke test has to wait.
+pub(super) fn no_test(d: &Draft) -> Option<String> {
+    let present = load(d.world);
+    let why = Load { tests: present.tests + 1, ..present }.exceeds(d.goal.budget?)?;
+    Some(format!("the Job of a smoke test waits for connections of the database: {why}"))
 }
 
 /// Why a restart, which in each Deployment starts a pod before the one that it replaces stops, cannot begin.

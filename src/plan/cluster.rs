@@ -19,8 +19,9 @@ pub(super) const NOT_FORMED: &str = "ClusterNotFormed";
 
 /// Pause before the first repetition; doubled with each, since nodes look for each other every few seconds.
 const FIRST_PAUSE: u64 = 2;
-/// Longest pause.
-const LONGEST_PAUSE: u64 = 64;
+/// How often it is doubled: up to 64 s while a rollout waits, and 512 s at rest, where only a condition tells of it.
+const DOUBLED: i32 = 5;
+const DOUBLED_AT_REST: i32 = 8;
 
 /// How the cluster of a revision's nodes stands; asks for what is due.
 ///
@@ -55,7 +56,7 @@ pub(super) fn look(d: &mut Draft, revision: &Rev) -> Gate {
     };
     let nodes: BTreeSet<&String> = nodes.union(&asked).collect();
     let expected = i32::try_from(nodes.len().saturating_sub(1)).unwrap_or(i32::MAX);
-    let set = fingerprint(&(&nodes, &asked, &verify));
+    let set = fingerprint(&(&nodes, &asked, &verify, stored.port));
     let known = d.status.cluster.take().filter(|known| known.revision == *revision && known.set == set);
     let known = known.filter(|known| known.apart == apart);
     let mut cluster = known.unwrap_or_else(|| ClusterStatus {
@@ -98,13 +99,13 @@ pub(super) fn look(d: &mut Draft, revision: &Rev) -> Gate {
     let gate = if cluster.formed {
         Gate::Passed
     } else {
-        let again = cluster.at.as_ref().map_or(d.now, |at| due(at.0, pause(cluster.asked), d.now));
+        let again = cluster.at.as_ref().map_or(d.now, |at| due(at.0, pause(cluster.asked, candidate), d.now));
         if again > d.now {
             d.wake_at(again);
         } else {
             let probe = Probe::Peers {
                 addresses: asked.iter().cloned().collect(),
-                port: verify.port,
+                port: stored.port,
                 path: verify.path.clone(),
                 json_path: verify.json_path.clone(),
             };
@@ -120,9 +121,9 @@ pub(super) fn look(d: &mut Draft, revision: &Rev) -> Gate {
     gate
 }
 
-fn pause(asked: i32) -> Duration {
-    let doubled = FIRST_PAUSE << asked.saturating_sub(1).clamp(0, 5);
-    Duration::from_secs(doubled.min(LONGEST_PAUSE))
+fn pause(asked: i32, waited_for: bool) -> Duration {
+    let most = if waited_for { DOUBLED } else { DOUBLED_AT_REST };
+    Duration::from_secs(FIRST_PAUSE << asked.saturating_sub(1).clamp(0, most))
 }
 
 /// Another set of nodes is another question. Forgotten with the next version of the operator at the latest, which then

@@ -327,7 +327,8 @@ fn stored(d: &mut Draft, name: &Rev) -> Option<RevisionObs> {
         Some(revision) if revision.terminating => None,
         Some(revision) => Some(revision.clone()),
         None if d.world.deployments.contains_key(name) => {
-            d.write(Write::RebuildRevision { revision: name.clone() });
+            let contracted = follow_up::was_contracted(d, name);
+            d.write(Write::RebuildRevision { revision: name.clone(), contracted });
             None
         }
         None if d.goal.desired == *name => {

@@ -357,3 +357,24 @@ pub(super) fn locked_by(d: &Draft, to: &Rev) -> Option<Rev> {
     };
     d.world.revisions.iter().find(|(_, other)| locks(other)).map(|(name, _)| name.clone())
 }
+
+/// Only force goes back from the stable revision: its contract, or another's, took away what the one before it needs.
+pub(super) fn is_final(d: &Draft) -> bool {
+    let Some(stable) = &d.status.stable else { return false };
+    let contracted = match d.world.revisions.get(stable) {
+        Some(stored) => stored.contracted,
+        None => was_contracted(d, stable),
+    };
+    contracted || previous_is_locked(d)
+}
+
+/// Of a revision that is not stored any more, the status tells whether its contract was done.
+pub(super) fn was_contracted(d: &Draft, revision: &Rev) -> bool {
+    let told = d.status.rollback_safe == Some(false) && d.status.stable.as_ref() == Some(revision);
+    told && !previous_is_locked(d)
+}
+
+fn previous_is_locked(d: &Draft) -> bool {
+    let previous = d.status.previous.as_ref().filter(|previous| Some(*previous) != d.status.stable.as_ref());
+    previous.is_some_and(|previous| locked_by(d, previous).is_some())
+}

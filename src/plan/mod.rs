@@ -227,6 +227,8 @@ pub enum Write {
     RebuildRevision {
         /// The revision.
         revision: Rev,
+        /// Its contract is known to be done.
+        contracted: bool,
     },
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::analysis::{self, Assessment, Judgement, SmokeJudgement, SmokeSpan, Span, Which};
 use super::report::Gate;
-use super::{Draft, strategy};
+use super::{Draft, Write, budget, strategy};
 use crate::api::{Candidate, CheckPhase, During, Outcome};
 
 /// The reason of a verdict when a check failed.
@@ -100,16 +100,18 @@ fn smoke_tests(d: &mut Draft, candidate: &Candidate, proof: &mut Proof) {
     let goal = d.goal;
     let found = analysis::smoke(&goal.proofs, &span, &mut d.status.smoke_tests, d.world, d.now);
     d.measure.extend(found.measure);
-    d.writes.extend(found.writes);
+    let starts = |write: &Write| matches!(write, Write::CreateSmokeJob { .. });
+    let held = budget::no_test(d).filter(|_| found.writes.iter().any(starts));
+    d.writes.extend(found.writes.into_iter().filter(|write| held.is_none() || !starts(write)));
     if let Some(wake) = found.wake {
         d.wake_at(wake);
     }
     proof.smoke = match found.judgement {
+        SmokeJudgement::Waiting(why) => Gate::Waiting(held.unwrap_or(why)),
         SmokeJudgement::NotRequired | SmokeJudgement::Passed => {
             proof.step_passed = true;
             Gate::Passed
         }
-        SmokeJudgement::Waiting(why) => Gate::Waiting(why),
         SmokeJudgement::Inconclusive(why) => {
             proof.inconclusive = Some(why.clone());
             Gate::Failing { reason: "Inconclusive".to_owned(), message: why }

@@ -112,12 +112,7 @@ pub(super) fn report(d: &mut Draft, found: &Found) {
     conditions.fill();
     d.status.phase = Some(verdicts.phase);
     d.status.message = verdicts.message;
-    let contracted = |revision: &Rev| d.world.revisions.get(revision).is_some_and(|stored| stored.contracted);
-    let locked = d.status.previous.as_ref().is_some_and(|previous| {
-        Some(previous) != d.status.stable.as_ref() && follow_up::locked_by(d, previous).is_some()
-    });
-    let unsafe_ = locked || d.status.stable.as_ref().is_some_and(contracted);
-    d.status.rollback_safe = unsafe_.then_some(false);
+    d.status.rollback_safe = follow_up::is_final(d).then_some(false);
 }
 
 fn count(d: &mut Draft) {

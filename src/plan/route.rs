@@ -43,11 +43,16 @@ pub(super) fn look(d: &mut Draft) {
         RouteAnswer::Unseen => d.status.route.is_some(),
         RouteAnswer::Pending(_) => false,
     };
-    let known = d.status.route.as_ref().is_some_and(|known| known.generation == route.generation);
+    let refused = matches!(route.answer, RouteAnswer::Refused { .. });
+    let known = d.status.route.as_ref().is_some_and(|known| {
+        // What is taken after all comes into force from then on.
+        let same = route.answer == RouteAnswer::Unseen || known.refused == refused;
+        known.generation == route.generation && same
+    });
     if answered && !known {
         let weight = i32::try_from(weight(route)).unwrap_or(i32::MAX);
         let since = Time(clock::whole_second(d.now));
-        d.status.route = Some(RouteStatus { generation: route.generation, weight, since });
+        d.status.route = Some(RouteStatus { generation: route.generation, weight, since, refused });
     }
     if let Some(due) = in_force_at(d).filter(|due| *due > d.now) {
         d.wake_at(due);

@@ -85,8 +85,6 @@ pub struct Verify {
     pub path: String,
     /// Where in the answer the peers are: their number, or a list of them.
     pub json_path: String,
-    /// The pods' port.
-    pub port: u16,
 }
 
 /// What a worker is to be, whatever its revision.
@@ -176,6 +174,8 @@ pub struct RevisionObs {
     pub uid: String,
     /// Image of its pods.
     pub image: String,
+    /// Frozen: the port that its pods serve HTTP on.
+    pub port: u16,
     /// Frozen: a Job has to migrate the database before any pod of this revision exists.
     pub needs_migration: bool,
     /// Revisions with the same key share one migration.

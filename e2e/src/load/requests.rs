@@ -39,7 +39,7 @@ fn path(shared: &Shared, turn: usize) -> &str {
 async fn request(shared: &Shared, path: &str, kept: Option<Connection>, keep: bool) -> Option<Connection> {
     let started = Instant::now();
     let deadline = started + REQUEST_TIMEOUT;
-    let what = |on: &str| format!("GET {path} on {on}");
+    let what = |on: &str| format!("GET {path} on {on}, after {:?}", started.elapsed());
     let mut on = "a new connection";
     let mut local = None;
 

@@ -145,7 +145,9 @@ impl Applier<'_> {
             Write::PostSecret { .. } => Ok(()),
             Write::Upkeep(child) => self.upkeep(child, applied).await,
             Write::CreateRevision { revision } => self.create_revision(revision, applied).await,
-            Write::RebuildRevision { revision } => Box::pin(self.rebuild_revision(revision)).await,
+            Write::RebuildRevision { revision, contracted } => {
+                Box::pin(self.rebuild_revision(revision, *contracted)).await
+            }
             Write::Annotate { revision, facts, version } => self.annotate(revision, facts, version).await,
             Write::CreateService { selector } => {
                 self.create(&marked(build::active_service(self.app, &service_selector(selector)))).await
@@ -249,7 +251,7 @@ impl Applier<'_> {
 
     async fn create_revision(&self, name: &str, applied: &mut Applied) -> Result<(), Halt> {
         let revision = self.render(&parse(name)?);
-        self.create(&build::controller_revision(self.app, &revision, self.next_number())).await?;
+        self.create(&build::controller_revision(self.app, &revision, self.number_after(|_| true))).await?;
         let overridden = build::overridden_env(self.app);
         if !overridden.is_empty() {
             let note =
@@ -282,14 +284,15 @@ impl Applier<'_> {
     }
 
     /// From what it left: never from the present builders, which might render it otherwise and restart its pods.
-    async fn rebuild_revision(&self, name: &str) -> Result<(), Halt> {
+    async fn rebuild_revision(&self, name: &str, contracted: bool) -> Result<(), Halt> {
         let name = parse(name)?;
         let seen = self.snapshot.find(&self.snapshot.deployments, &names::deployment(&self.app.name, &name));
         let defaults = self
             .snapshot
             .find(&self.snapshot.config_maps, &names::defaults_config_map(&self.app.name, &name));
         let defaults: Option<&ConfigMap> = defaults.map(|map| &**map);
-        let Some(revision) = seen.and_then(|seen| Revision::from_deployment(seen, defaults)) else {
+        let rebuilt = seen.and_then(|seen| Some((seen, Revision::from_deployment(seen, defaults)?)));
+        let Some((seen, mut revision)) = rebuilt else {
             return Err(Halt::Fault(Fault {
                 reason: "RevisionLost".to_owned(),
                 message: format!(
@@ -298,23 +301,31 @@ impl Applier<'_> {
                 ),
             }));
         };
-        // What runs stays as it is; a worker that has no Deployment is made as the present spec has it.
-        let mut revision = revision;
+        // What runs stays as it is; what does not is made as the present spec has it.
         if revision.canonical == self.app.canonical {
-            revision.workers = self.render(&name).workers;
+            let Revision { workers, job_template, before, contract_template, rollback_template, .. } =
+                self.render(&name);
+            revision =
+                Revision { workers, job_template, before, contract_template, rollback_template, ..revision };
         }
         let live = self.snapshot.deployments.iter().map(|seen| &**seen);
         let revision =
             revision.with_workers_of(live.filter(|seen| self.snapshot.worker_of(&seen.metadata).is_some()));
-        let mut object = build::controller_revision(self.app, &revision, self.next_number());
+        let made = seen.metadata.creation_timestamp.as_ref();
+        let older = |object: &ControllerRevision| object.metadata.creation_timestamp.as_ref() < made;
+        let mut object = build::controller_revision(self.app, &revision, self.number_after(older));
         // A revision that has a Deployment has migrated.
-        let migrated = (labels::MIGRATED.to_owned(), Timestamp::now().to_string());
-        object.metadata.annotations.get_or_insert_default().extend([migrated]);
+        let done = [labels::MIGRATED].into_iter().chain(contracted.then_some(labels::CONTRACTED));
+        let now = Timestamp::now().to_string();
+        let annotations = object.metadata.annotations.get_or_insert_default();
+        annotations.extend(done.map(|fact| (fact.to_owned(), now.clone())));
         self.create(&object).await
     }
 
-    fn next_number(&self) -> i64 {
-        self.snapshot.revisions.iter().map(|object| object.revision).max().unwrap_or_default() + 1
+    /// The number of a revision that comes after those.
+    fn number_after(&self, comes_before: impl Fn(&ControllerRevision) -> bool) -> i64 {
+        let stored = self.snapshot.revisions.iter().filter(|object| comes_before(object));
+        stored.map(|object| object.revision).max().unwrap_or_default() + 1
     }
 
     async fn annotate(&self, name: &str, facts: &Facts, version: &str) -> Result<(), Halt> {

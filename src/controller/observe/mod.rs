@@ -190,6 +190,7 @@ fn revisions(snapshot: &Snapshot, stored: &BTreeMap<RevisionName, Revision>) -> 
 pub fn unrecorded(app: &PhoenixApp, revision: &Revision) -> RevisionObs {
     RevisionObs {
         image: image(revision),
+        port: port(revision),
         needs_migration: revision.job_template.is_some(),
         migration_key: revision.migration_key.clone(),
         before: revision.before.iter().map(|before| before.name.clone()).collect(),
@@ -206,6 +207,13 @@ pub fn unrecorded(app: &PhoenixApp, revision: &Revision) -> RevisionObs {
 fn before_done(text: &str) -> Option<(i64, usize)> {
     let (attempt, count) = text.split_once('/')?;
     Some((attempt.parse().ok()?, count.parse().ok()?))
+}
+
+fn port(revision: &Revision) -> u16 {
+    let containers = revision.pod_template.spec.iter().flat_map(|spec| &spec.containers);
+    let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+    let http = ports.find(|port| port.name.as_deref() == Some("http"));
+    http.and_then(|port| u16::try_from(port.container_port).ok()).unwrap_or_default()
 }
 
 fn image(revision: &Revision) -> String {

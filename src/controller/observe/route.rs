@@ -65,13 +65,18 @@ fn answer(route: &HttpRoute) -> RouteAnswer {
 
 fn status_of<'a>(route: &'a HttpRoute, namespace: &str, parent: &GatewayRef) -> Option<&'a ParentStatus> {
     let place = |parent: &GatewayRef| parent.namespace.clone().unwrap_or_else(|| namespace.to_owned());
-    route.status.iter().flat_map(|status| &status.parents).find(|status| {
+    let of_it = |status: &&ParentStatus| {
         let other = &status.parent_ref;
         other.name == parent.name
             && place(other) == place(parent)
             && other.section_name == parent.section_name
             && other.port == parent.port
-    })
+    };
+    // A controller that a Gateway had before leaves its word behind.
+    let seen = |status: &&ParentStatus| {
+        status.conditions.iter().filter_map(|condition| condition.observed_generation).max()
+    };
+    route.status.iter().flat_map(|status| &status.parents).filter(of_it).max_by_key(seen)
 }
 
 #[cfg(test)]
@@ -144,6 +149,12 @@ mod tests {
         assert_eq!(
             seen(json!([says(&public, "True", "True", 3), says(&local, "True", "True", 3)])),
             RouteAnswer::Accepted
+        );
+        let stale = says(&local, "False", "True", 2);
+        assert_eq!(
+            seen(json!([stale, says(&public, "True", "True", 3), says(&local, "True", "True", 3), stale])),
+            RouteAnswer::Accepted,
+            "the word of a controller that is gone"
         );
         for (accepted, resolved, which) in [("False", "True", "Accepted"), ("True", "False", "ResolvedRefs")]
         {

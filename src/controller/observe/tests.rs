@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::controller::snapshot::Needs;
 use crate::{
     api::{LogTail, Stage, testing::raw},
     build::{Settings, active_service, controller_revision, deployment, render},
@@ -53,6 +54,7 @@ fn shop() -> Snapshot {
         routes: Vec::new(),
         gateway_api: false,
         going: BTreeSet::new(),
+        needs: Needs::Everything,
         since: None,
         now: "2026-01-01T12:00:00Z".parse().unwrap(),
     }

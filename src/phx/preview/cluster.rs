@@ -88,7 +88,7 @@ impl Simulated {
             Write::Upkeep(upkeep) => {
                 world.upkeep.remove(upkeep);
             }
-            Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
+            Write::CreateRevision { revision } | Write::RebuildRevision { revision, .. } => {
                 self.store(revision);
             }
             Write::Annotate { revision, facts, .. } => {

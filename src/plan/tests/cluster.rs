@@ -6,7 +6,7 @@ use crate::plan::analysis::{Answer, Measured, Measurement, Probe};
 use crate::plan::{Plan, Selector, Verify, WorkerObs, Write};
 
 fn verified(mut scene: Scene) -> Scene {
-    scene.goal.verify = Some(Verify { path: "/peers".to_owned(), json_path: "nodes".to_owned(), port: 4000 });
+    scene.goal.verify = Some(Verify { path: "/peers".to_owned(), json_path: "nodes".to_owned() });
     scene
 }
 

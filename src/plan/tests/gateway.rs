@@ -268,7 +268,7 @@ fn a_weight_stays_while_a_budget_or_nodes_hold_the_rollout_up() {
 
     let mut scene = at_a_third();
     scene.goal.verify =
-        Some(crate::plan::Verify { port: 4000, path: "/peers".to_owned(), json_path: "nodes".to_owned() });
+        Some(crate::plan::Verify { path: "/peers".to_owned(), json_path: "nodes".to_owned() });
     scene.store("v2", |stored| stored.cluster = Some("v2".to_owned()));
     scene.world.addresses.insert("v2".to_owned(), ["10.0.0.1".to_owned(), "10.0.0.2".to_owned()].into());
     let plan = scene.settle();
@@ -291,4 +291,22 @@ fn a_route_that_nobody_answers_to_any_more_settles_with_the_lag() {
     assert!(untouched(&scene.settle()), "the gateway before may still send requests to it");
     scene.later(10);
     assert!(!untouched(&scene.settle()));
+}
+
+#[test]
+fn a_route_that_is_taken_after_all_counts_from_then_on() {
+    let mut scene = canary(vec![weight(33), wait()]);
+    stands(&mut scene, 1);
+    route(&mut scene, Some(33));
+    let refused = RouteAnswer::Refused { reason: "No".to_owned(), message: "no".to_owned() };
+    answers(&mut scene, refused);
+    scene.settle();
+    scene.later(60);
+    scene.settle();
+    answers(&mut scene, RouteAnswer::Accepted);
+    scene.settle();
+    assert_eq!(step(&scene), 0, "the gateways have only just begun: {}", scene.status.message);
+    scene.later(10);
+    scene.settle();
+    assert_eq!(step(&scene), 1, "{}", scene.status.message);
 }

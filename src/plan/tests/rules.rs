@@ -390,7 +390,11 @@ fn rule_12_a_terminating_deployment_of_the_same_name_is_waited_out() {
 fn rule_12_a_revision_deleted_by_hand_is_rebuilt_from_its_deployment() {
     let mut scene = Scene::stable();
     scene.world.revisions.clear();
-    assert_eq!(scene.settle().writes, [Write::RebuildRevision { revision: "v1".to_owned() }]);
+    let rebuild = |contracted| Write::RebuildRevision { revision: "v1".to_owned(), contracted };
+    assert_eq!(scene.settle().writes, [rebuild(false)]);
+    scene.status.rollback_safe = Some(false);
+    assert_eq!(scene.settle().writes, [rebuild(true)]);
+    assert_eq!(scene.status.rollback_safe, Some(false), "what is lost makes nothing safe");
 }
 
 #[test]

@@ -98,6 +98,7 @@ impl Scene {
         let stored = self.world.revisions.entry(revision.to_owned()).or_insert_with(|| RevisionObs {
             version: "1".to_owned(),
             uid: format!("uid-{revision}"),
+            port: 4000,
             ..RevisionObs::default()
         });
         change(stored);

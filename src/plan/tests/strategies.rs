@@ -484,6 +484,27 @@ fn a_failed_smoke_test_moves_nothing_and_takes_the_pods_away() {
 }
 
 #[test]
+fn the_job_of_a_smoke_test_waits_for_a_connection() {
+    let mut scene = Scene::stable();
+    scene.goal.proofs = proofs("{smokeTests: [{name: pay, job: {command: [/app/bin/pay]}}]}");
+    scene.goal.strategy = StrategyKind::BlueGreen;
+    scene.goal.steps =
+        vec![CanaryStep { smoke_test: Some(SmokeTestStep::default()), ..CanaryStep::default() }];
+    preview(&mut scene, None);
+    scene.ask("v2");
+    scene.store("v2", |_| {});
+    scene.settle();
+    stands(&mut scene, "v2", 3);
+    let starts = |plan: &Plan| plan.writes.iter().any(|write| matches!(write, Write::CreateSmokeJob { .. }));
+    scene.goal.budget = Some(crate::plan::Budget { max: 60, per_pod: 10 });
+    assert!(!starts(&scene.settle()));
+    let sum = "6 serving pods x 10 + 1 smoke test x 10 = 70 > database.maxConnections 60";
+    assert!(scene.status.message.contains(sum), "{}", scene.status.message);
+    scene.goal.budget = Some(crate::plan::Budget { max: 70, per_pod: 10 });
+    assert!(starts(&scene.settle()));
+}
+
+#[test]
 fn a_passed_smoke_test_lets_all_requests_move() {
     let mut scene = Scene::stable();
     scene.goal.proofs = proofs("{smokeTests: [{name: home, http: {path: /}}]}");

@@ -558,6 +558,7 @@ mod full {
             ..FULL
         };
         walk("full: blue-green, bake", config, true).unwrap();
+        walk("full: blue-green, bake, kill", Config { edits: 1, kills: 1, ..config }, true).unwrap();
     }
 
     #[test]
@@ -612,6 +613,64 @@ mod full {
                 ..FULL
             };
             walk(&format!("full: {strategy:?}, then {other:?}"), config, true).unwrap();
+            let config = Config { kills: 1, edits: 2, ..config };
+            walk(&format!("full: {strategy:?}, then {other:?}, kill"), config, true).unwrap();
+        }
+    }
+
+    const FULL_GATEWAY: Config = Config {
+        strategy: StrategyKind::Canary,
+        gateway: true,
+        steps: Steps::UpAndDown,
+        migrations: false,
+        ..FULL
+    };
+
+    #[test]
+    fn full_gateway() {
+        walk("full: gateway canary", FULL_GATEWAY, true).unwrap();
+    }
+
+    #[test]
+    fn full_gateway_commands() {
+        let config = Config {
+            steps: Steps::ThirdThenPerson,
+            verbs: &[Verb::Promote, Verb::Abort, Verb::Retry, Verb::PromoteFull],
+            commands: 2,
+            edits: 1,
+            ..FULL_GATEWAY
+        };
+        walk("full: gateway canary, commands", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_gateway_bake() {
+        let config = Config {
+            bake: true,
+            steps: Steps::None,
+            verbs: &[Verb::Abort, Verb::Rollback],
+            commands: 1,
+            edits: 1,
+            ..FULL_GATEWAY
+        };
+        walk("full: gateway canary, bake", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_gateway_broken() {
+        let config = Config { breaks: 1, pod_failures: 0, ..FULL_GATEWAY };
+        walk("full: gateway canary, broken stable", config, true).unwrap();
+        let config = Config { never_ready: Some(1), deadlines: 1, pod_failures: 0, ..FULL_GATEWAY };
+        walk("full: gateway canary, never ready", config, true).unwrap();
+    }
+
+    #[test]
+    fn full_gateway_that_changes() {
+        let config = Config { gateway_edits: true, pod_failures: 0, edits: 2, ..FULL_GATEWAY };
+        walk("full: gateway canary, the route goes and comes", config, true).unwrap();
+        for other in [StrategyKind::Rolling, StrategyKind::BlueGreen] {
+            let config = Config { other_strategy: Some(other), gateway_edits: false, ..config };
+            walk(&format!("full: gateway canary, then {other:?}"), config, true).unwrap();
         }
     }
 

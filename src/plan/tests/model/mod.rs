@@ -1115,7 +1115,7 @@ impl State {
         match write {
             Write::PostSecret { .. } => self.secret = true,
             Write::Upkeep(_) => {}
-            Write::CreateRevision { revision } | Write::RebuildRevision { revision } => {
+            Write::CreateRevision { revision } | Write::RebuildRevision { revision, .. } => {
                 self.stored[index(revision)].exists = true;
             }
             Write::Annotate { revision, facts, .. } => self.annotate(index(revision), facts),

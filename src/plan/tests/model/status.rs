@@ -35,6 +35,7 @@ impl Status {
                 gateway: after.gateway,
             }),
             route: self.route.map(|known| RouteStatus {
+                refused: false,
                 generation: if known.current { 2 } else { 1 },
                 weight: i32::from(known.weight),
                 since: since(known.over),
