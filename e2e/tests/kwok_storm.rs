@@ -84,8 +84,8 @@ async fn a_start_over_thousands_of_objects_writes_nothing() -> Result<()> {
     for request in requests.iter().filter(|request| request.verb == "list") {
         *lists.entry(&request.resource).or_default() += 1;
     }
-    // Pages of 500, each once.
-    let pages = apps.div_ceil(500) * 2 + 1;
+    // Pages of 100, each once.
+    let pages = apps.div_ceil(100) * 2 + 1;
     ensure!(lists.values().all(|count| *count <= pages), "listed again and again: {lists:?}");
     let most = EMPTY + MEMORY * u64::try_from(apps)?;
     ensure!(peak <= most, "it took {peak} KiB of {most}");

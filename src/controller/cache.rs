@@ -7,11 +7,14 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use serde::{Serialize, de::DeserializeOwned};
 
+use super::packed::{Packed, Packer};
 use crate::api::labels;
 
 /// Which app: its namespace and name.
@@ -64,43 +67,70 @@ pub fn number(version: &str) -> u64 {
     version.parse().unwrap_or(0)
 }
 
-type ByName<K> = BTreeMap<String, Arc<K>>;
+/// An object as it is kept.
+enum Held<K> {
+    /// It, or another one of its app, has changed not long ago.
+    Live(Arc<K>),
+    /// At rest.
+    Packed(Packed),
+}
+
+struct Entry<K> {
+    version: u64,
+    held: Held<K>,
+}
+
+type ByName<K> = BTreeMap<String, Entry<K>>;
 
 struct State<K> {
     by_app: HashMap<AppKey, ByName<K>>,
     /// Under which app an object is kept.
     kept: HashMap<AppKey, AppKey>,
+    /// Apps of which objects are not packed, and when one was last added.
+    lively: HashMap<AppKey, Instant>,
     version: u64,
+}
+
+impl<K> State<K> {
+    fn new(version: u64) -> Self {
+        Self { by_app: HashMap::new(), kept: HashMap::new(), lively: HashMap::new(), version }
+    }
 }
 
 /// The objects of one kind.
 pub struct Cache<K> {
     belongs: Belongs,
+    packer: Packer,
     state: RwLock<State<K>>,
 }
 
-impl<K: Resource<DynamicType = ()>> Cache<K> {
+/// What a list has shown so far.
+pub struct Listed<K>(State<K>);
+
+impl<K> Cache<K>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+{
     /// An empty cache.
     pub fn new(belongs: Belongs) -> Self {
-        Self {
-            belongs,
-            state: RwLock::new(State { by_app: HashMap::new(), kept: HashMap::new(), version: 0 }),
-        }
+        Self { belongs, packer: Packer::default(), state: RwLock::new(State::new(0)) }
     }
 
     /// The objects of one app, by name.
     pub fn of(&self, app: &AppKey) -> Vec<Arc<K>> {
-        self.read().by_app.get(app).map(|objects| objects.values().cloned().collect()).unwrap_or_default()
+        let state = self.read();
+        let objects = state.by_app.get(app).into_iter().flat_map(BTreeMap::values);
+        objects.filter_map(|entry| self.unpacked(entry)).collect()
     }
 
     /// The object of an app with this name.
     pub fn get(&self, app: &AppKey, name: &str) -> Option<Arc<K>> {
-        self.read().by_app.get(app)?.get(name).cloned()
+        self.unpacked(self.read().by_app.get(app)?.get(name)?)
     }
 
-    /// Whether one is like this.
-    pub fn any(&self, is: impl Fn(&K) -> bool) -> bool {
-        self.read().by_app.values().flat_map(BTreeMap::values).any(|object| is(object))
+    /// Whether there are objects of an app.
+    pub fn has(&self, app: &AppKey) -> bool {
+        self.read().by_app.contains_key(app)
     }
 
     /// Every app with an object here.
@@ -113,13 +143,23 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         self.read().version
     }
 
-    /// Takes the place of everything, after a list. Returns the apps for which something changed.
-    pub fn replace(&self, objects: Vec<K>, version: u64) -> BTreeSet<AppKey> {
+    /// The beginning of a list.
+    pub fn list(&self) -> Listed<K> {
+        Listed(State::new(0))
+    }
+
+    /// An object on a list.
+    pub fn add(&self, list: &mut Listed<K>, object: K) {
+        let version = version_of(object.meta());
+        let meta = (itself(object.meta()), (self.belongs)(object.meta()));
+        let held = self.packed(object);
+        insert(&mut list.0, meta, Entry { version, held });
+    }
+
+    /// A list takes the place of everything. Returns the apps for which something changed.
+    pub fn replace(&self, Listed(mut fresh): Listed<K>, version: u64) -> BTreeSet<AppKey> {
+        fresh.version = version;
         let mut state = self.write();
-        let mut fresh = State { by_app: HashMap::new(), kept: HashMap::new(), version };
-        for object in objects {
-            insert(&mut fresh, self.belongs, object);
-        }
         let mut changed = BTreeSet::new();
         for app in state.by_app.keys().chain(fresh.by_app.keys()) {
             if versions(&state, app) != versions(&fresh, app) {
@@ -137,12 +177,16 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         state.version = state.version.max(version);
         let Some(key) = itself(object.meta()) else { return BTreeSet::new() };
         let before = remove(&mut state, &key);
-        let known = before.as_ref().is_some_and(|(_, old)| version_of(old.meta()) == version);
-        let after = insert(&mut state, self.belongs, object);
+        let known = before.as_ref().is_some_and(|(_, old)| *old == version);
+        let app = (self.belongs)(object.meta());
+        if let Some(app) = &app {
+            state.lively.insert(app.clone(), Instant::now());
+        }
+        insert(&mut state, (Some(key), app.clone()), Entry { version, held: Held::Live(Arc::new(object)) });
         if known {
             return BTreeSet::new();
         }
-        before.map(|(app, _)| app).into_iter().chain(after).collect()
+        before.map(|(app, _)| app).into_iter().chain(app).collect()
     }
 
     /// An object was deleted, or does not match the selector any more. Returns the apps concerned.
@@ -159,6 +203,41 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         state.version = state.version.max(version);
     }
 
+    /// Packs what has been at rest for so long.
+    pub fn rest(&self, quiet: Duration) {
+        let now = Instant::now();
+        let at_rest = |since: &Instant| now.duration_since(*since) >= quiet;
+        let due: Vec<AppKey> = {
+            let state = self.read();
+            state.lively.iter().filter(|(_, since)| at_rest(since)).map(|(app, _)| app.clone()).collect()
+        };
+        for app in due {
+            let mut state = self.write();
+            if !state.lively.get(&app).is_some_and(at_rest) {
+                continue;
+            }
+            state.lively.remove(&app);
+            for entry in state.by_app.get_mut(&app).into_iter().flat_map(BTreeMap::values_mut) {
+                if let Held::Live(object) = &entry.held
+                    && let Some(packed) = self.packer.pack(&**object)
+                {
+                    entry.held = Held::Packed(packed);
+                }
+            }
+        }
+    }
+
+    fn packed(&self, object: K) -> Held<K> {
+        self.packer.pack(&object).map_or_else(|| Held::Live(Arc::new(object)), Held::Packed)
+    }
+
+    fn unpacked(&self, entry: &Entry<K>) -> Option<Arc<K>> {
+        match &entry.held {
+            Held::Live(object) => Some(object.clone()),
+            Held::Packed(packed) => self.packer.unpack(packed).map(Arc::new),
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, State<K>> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -168,27 +247,28 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
     }
 }
 
-fn insert<K: Resource>(state: &mut State<K>, belongs: Belongs, object: K) -> Option<AppKey> {
-    let app = belongs(object.meta())?;
-    let key = itself(object.meta())?;
-    state.by_app.entry(app.clone()).or_default().insert(key.name.clone(), Arc::new(object));
-    state.kept.insert(key, app.clone());
-    Some(app)
+/// Keeps an object, given its own place and that of its app; one without either is not kept.
+fn insert<K>(state: &mut State<K>, place: (Option<AppKey>, Option<AppKey>), entry: Entry<K>) {
+    let (Some(key), Some(app)) = place else { return };
+    state.by_app.entry(app.clone()).or_default().insert(key.name.clone(), entry);
+    state.kept.insert(key, app);
 }
 
-fn remove<K>(state: &mut State<K>, key: &AppKey) -> Option<(AppKey, Arc<K>)> {
+/// Returns the app of what was kept, and its version.
+fn remove<K>(state: &mut State<K>, key: &AppKey) -> Option<(AppKey, u64)> {
     let app = state.kept.remove(key)?;
     let objects = state.by_app.get_mut(&app)?;
-    let object = objects.remove(&key.name)?;
+    let version = objects.remove(&key.name)?.version;
     if objects.is_empty() {
         state.by_app.remove(&app);
+        state.lively.remove(&app);
     }
-    Some((app, object))
+    Some((app, version))
 }
 
-fn versions<'a, K: Resource>(state: &'a State<K>, app: &AppKey) -> Vec<(&'a str, Option<&'a str>)> {
+fn versions<'a, K>(state: &'a State<K>, app: &AppKey) -> Vec<(&'a str, u64)> {
     let objects = state.by_app.get(app).into_iter().flatten();
-    objects.map(|(name, object)| (name.as_str(), object.meta().resource_version.as_deref())).collect()
+    objects.map(|(name, entry)| (name.as_str(), entry.version)).collect()
 }
 
 #[cfg(test)]
@@ -250,11 +330,36 @@ mod tests {
     #[test]
     fn a_list_tells_what_vanished_and_what_changed() {
         let cache = Cache::new(child);
-        cache.replace(vec![object("a", "shop", 5), object("b", "blog", 6), object("c", "wiki", 7)], 10);
-        let changed = cache.replace(vec![object("a", "shop", 5), object("c", "wiki", 12)], 15);
+        let listed = |objects: Vec<ConfigMap>| {
+            let mut list = cache.list();
+            objects.into_iter().for_each(|object| cache.add(&mut list, object));
+            list
+        };
+        cache.replace(listed(vec![object("a", "shop", 5), object("b", "blog", 6), object("c", "wiki", 7)]), 10);
+        let changed = cache.replace(listed(vec![object("a", "shop", 5), object("c", "wiki", 12)]), 15);
         assert_eq!(changed, [key("blog"), key("wiki")].into());
         assert_eq!(cache.version(), 15);
         assert!(cache.of(&key("blog")).is_empty());
+    }
+
+    #[test]
+    fn what_is_at_rest_is_packed_and_reads_the_same() {
+        let cache = Cache::new(child);
+        cache.apply(object("a", "shop", 5));
+        cache.apply(object("b", "shop", 6));
+        let live = |cache: &Cache<ConfigMap>| {
+            let state = cache.read();
+            state.by_app[&key("shop")].values().filter(|entry| matches!(entry.held, Held::Live(_))).count()
+        };
+        cache.rest(Duration::from_hours(1));
+        assert_eq!(live(&cache), 2, "not yet");
+        cache.rest(Duration::ZERO);
+        assert_eq!(live(&cache), 0);
+        assert!(cache.read().lively.is_empty());
+        assert_eq!(*cache.get(&key("shop"), "a").unwrap(), object("a", "shop", 5));
+        assert_eq!(cache.apply(object("a", "shop", 5)), BTreeSet::new(), "its version is still known");
+        assert_eq!(cache.apply(object("a", "shop", 7)), [key("shop")].into());
+        assert_eq!((live(&cache), cache.of(&key("shop")).len()), (1, 2));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
+
 use super::{
     cache::AppKey,
     drift::{Persisting, Which},
@@ -24,6 +26,8 @@ pub struct Remembered {
     pub drifts: BTreeMap<Which, Persisting>,
     /// UIDs of killed pods that were told of.
     pub killed: BTreeSet<String>,
+    /// When the status was last written.
+    pub reported: Option<Timestamp>,
 }
 
 impl Remembered {

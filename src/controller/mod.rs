@@ -15,6 +15,7 @@ pub(crate) mod goal;
 mod health;
 mod kind;
 mod memory;
+mod packed;
 pub(crate) mod observe;
 pub(crate) mod pods;
 mod queue;

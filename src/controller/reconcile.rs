@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
 
@@ -37,6 +37,8 @@ use crate::{
 
 /// How often the planner is asked in one pass: each answer of a write that it waits for is one more.
 const ROUNDS: usize = 4;
+/// Between two writes of a status in which only wording, counts and gates have changed: pods become ready one by one.
+const BETWEEN_REPORTS: SignedDuration = SignedDuration::from_secs(1);
 
 /// What came of a pass.
 #[derive(Debug)]
@@ -111,6 +113,10 @@ struct Pass<'a> {
     applied: Applied,
     /// Writes at the edge that are not tried now.
     refused: Vec<(Write, Fault)>,
+    /// When the status was last written.
+    reported: Option<Timestamp>,
+    /// When it is to be, since it was just before.
+    due: Option<Timestamp>,
 }
 
 impl Reconciler {
@@ -124,10 +130,19 @@ impl Reconciler {
         self.scopes.values().flat_map(Scope::apps).collect()
     }
 
+    /// Makes what is known of apps that have been at rest for so long small.
+    pub fn rest(&self, quiet: Duration) {
+        self.scopes.values().for_each(|scope| scope.rest(quiet));
+    }
+
     /// One pass. With `probe`, what a fault prevented last time is tried again.
     pub async fn reconcile(&self, key: &AppKey, probe: bool) -> Outcome {
         let Some(scope) = self.scope(key) else { return Outcome::Gone };
-        let needs = scope.needs(key);
+        let Some(app) = scope.app(key) else {
+            scope.forget(key);
+            return Outcome::Gone;
+        };
+        let needs = scope.needs(key, &app);
         let seen = self.health.since(&key.namespace, needs).is_some();
         if !seen && self.health.fault(&key.namespace, needs).is_none() {
             return Outcome::Blind;
@@ -136,6 +151,7 @@ impl Reconciler {
         if let Some(kind) = behind {
             return Outcome::Behind(kind);
         }
+        // Read only now: what was read before the caches were found to be current may be older.
         let Some(mut snapshot) = scope.snapshot(key, needs, &self.health) else { return Outcome::Gone };
         if snapshot.app.metadata.deletion_timestamp.is_some() {
             return Outcome::Gone;
@@ -188,13 +204,16 @@ impl Reconciler {
         world.edge = remembered.edge.first().map(|(_, fault)| fault.clone());
         let refused = if probe { Vec::new() } else { remembered.edge.clone() };
         let written = (*snapshot.app).clone();
+        let (reported, due) = (remembered.reported, None);
+        let stored = &stored;
         let mut pass =
-            Pass { key, snapshot, app, stored: &stored, goal, world, written, status, applied, refused };
+            Pass { key, snapshot, app, stored, goal, world, written, status, applied, refused, reported, due };
         let result = Box::pin(self.rounds(&mut pass, remembered.fault.is_some())).await;
         remembered.take_drifts(std::mem::take(&mut pass.applied.drifts));
         for event in std::mem::take(&mut pass.applied.events) {
             self.recorder.publish(&reference(&snapshot.app), &event).await;
         }
+        let wake = earliest(wake, pass.due);
         let outcome = match result {
             Ok(plan_wake) => match (pass.world.fault.clone(), permanent) {
                 (Some(fault), None) => Outcome::Faulty(fault, probe),
@@ -212,6 +231,7 @@ impl Reconciler {
             Outcome::Settled(_) | Outcome::Edge(..) => None,
             _ => remembered.fault,
         };
+        remembered.reported = pass.reported;
         self.memory.keep(key, remembered);
         outcome
     }
@@ -227,9 +247,12 @@ impl Reconciler {
             if pass.snapshot.since.is_none() {
                 status::keep_counts(&mut status, &pass.status);
             }
-            let writes_first = after_fault && !writes.is_empty() && status::same_facts(&pass.status, &status);
+            // Making sure of the Secret follows from nothing, and its answer belongs into the same status.
+            let asks = matches!(writes.as_slice(), [Write::PostSecret { .. }]);
+            let same = status::same_facts(&pass.status, &status);
+            let writes_first = asks || (after_fault && !writes.is_empty() && same);
             if !writes_first {
-                self.write_status(pass, &status).await?;
+                self.report(pass, &status).await?;
             }
             if let Some(app) = pass.app {
                 let applier = Applier {
@@ -244,8 +267,8 @@ impl Reconciler {
                 };
                 applier.carry_out(&writes, &mut pass.applied).await?;
             }
-            if writes_first {
-                self.write_status(pass, &status).await?;
+            if writes_first && !asks {
+                self.report(pass, &status).await?;
             }
             let Some(posted) = pass.applied.secret.take() else {
                 // after the status: what it has counted is not asked for any more
@@ -255,6 +278,22 @@ impl Reconciler {
             pass.world.secret_posted = Some(posted);
         }
         Ok(None)
+    }
+
+    /// Writes the status, unless it was written a moment ago and nothing has happened since that cannot wait.
+    async fn report(&self, pass: &mut Pass<'_>, status: &PhoenixAppStatus) -> Result<(), Halt> {
+        let now = Timestamp::now();
+        let again = pass.reported.and_then(|at| at.checked_add(BETWEEN_REPORTS).ok());
+        let written = pass.written.status.as_ref();
+        pass.due = again.filter(|again| {
+            *again > now
+                && written.is_some_and(|written| written != status && status::may_wait(written, status))
+        });
+        if pass.due.is_none() {
+            return self.write_status(pass, status).await;
+        }
+        pass.status = status.clone();
+        Ok(())
     }
 
     /// Says in the status whether the Ingress or the HTTPRoute is refused, which nothing else waits for.
@@ -296,6 +335,7 @@ impl Reconciler {
         }
         pass.written.status = Some(status.clone());
         let made = self.writer.replace_status(pass.key, &pass.written).await?;
+        pass.reported = Some(Timestamp::now());
         pass.written.metadata.resource_version = made.metadata.resource_version;
         let before = before.unwrap_or_default();
         for event in crate::plan::events(&before, status) {

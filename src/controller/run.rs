@@ -40,6 +40,8 @@ const FAREWELL: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same after a conflict: news of what changed is on its way.
 const HASTE: Duration = Duration::from_millis(50);
+/// What is known of an app is packed once nothing of it has changed for so long.
+const QUIET: Duration = Duration::from_secs(20);
 
 /// How the operator is to run.
 #[derive(Clone, Debug)]
@@ -92,6 +94,16 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         waiting: BTreeSet::new(),
         heard,
     };
+    watches.spawn({
+        let reconciler = driver.reconciler.clone();
+        async move {
+            let mut ticks = tokio::time::interval(QUIET / 2);
+            loop {
+                ticks.tick().await;
+                reconciler.rest(QUIET);
+            }
+        }
+    });
     tracing::info!(namespaces = ?options.namespaces, cluster_domain = options.settings.cluster_domain, "running");
     let ended = tokio::select! {
         () = driver.drive() => Ok(()),

@@ -1,6 +1,10 @@
 //! The caches of one namespace, or of all, and the watches that fill them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::{
@@ -47,6 +51,8 @@ pub struct Scope {
     budgets: Arc<Cache<PodDisruptionBudget>>,
     ingresses: Arc<Cache<Ingress>>,
     routes: Arc<Cache<HttpRoute>>,
+    /// Apps that ask for a route.
+    routed: Arc<Mutex<BTreeSet<AppKey>>>,
 }
 
 /// What starting watches takes.
@@ -87,12 +93,14 @@ impl Scope {
         let of_app = labels::APP;
         let begin = &mut start;
         let apps = begin.typed(None, itself, whole);
-        let routed = {
-            let apps = apps.clone();
-            move || apps.any(|app: &PhoenixApp| app.spec.traffic.gateway.is_some())
+        let routed: Arc<Mutex<BTreeSet<AppKey>>> = Arc::default();
+        let asked_for = {
+            let routed = routed.clone();
+            move || !routed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
         };
         Self {
-            routes: begin.optional(of_app, routed),
+            routes: begin.optional(of_app, asked_for),
+            routed,
             apps,
             revisions: begin.typed(Some(of_app), child, whole),
             deployments: begin.typed(Some(of_app), child, whole),
@@ -142,13 +150,40 @@ impl Scope {
         }
     }
 
-    /// What an app needs to be seen: routes only if it asks for one, has one or had one.
-    pub fn needs(&self, key: &AppKey) -> Needs {
-        let asks = self.app(key).is_some_and(|app| {
-            app.spec.traffic.gateway.is_some()
-                || app.status.as_ref().is_some_and(|status| status.route.is_some())
-        });
-        if asks || !self.routes.of(key).is_empty() { Needs::Everything } else { Needs::NoRoutes }
+    /// What an app needs to be seen: routes only if it asks for one, has one or had one. Remembers who asks.
+    pub fn needs(&self, key: &AppKey, app: &PhoenixApp) -> Needs {
+        let asks = app.spec.traffic.gateway.is_some();
+        let mut routed = self.routed.lock().unwrap_or_else(PoisonError::into_inner);
+        if asks {
+            routed.insert(key.clone());
+        } else {
+            routed.remove(key);
+        }
+        let had = app.status.as_ref().is_some_and(|status| status.route.is_some());
+        if asks || had || self.routes.has(key) { Needs::Everything } else { Needs::NoRoutes }
+    }
+
+    /// An app is gone.
+    pub fn forget(&self, key: &AppKey) {
+        self.routed.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// Makes what has been at rest for so long small.
+    pub fn rest(&self, quiet: Duration) {
+        self.apps.rest(quiet);
+        self.revisions.rest(quiet);
+        self.deployments.rest(quiet);
+        self.replica_sets.rest(quiet);
+        self.pods.rest(quiet);
+        self.services.rest(quiet);
+        self.slices.rest(quiet);
+        self.jobs.rest(quiet);
+        self.config_maps.rest(quiet);
+        self.service_accounts.rest(quiet);
+        self.role_bindings.rest(quiet);
+        self.budgets.rest(quiet);
+        self.ingresses.rest(quiet);
+        self.routes.rest(quiet);
     }
 
     /// Everything known of an app.

@@ -163,6 +163,18 @@ pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
     facts(one) == facts(other)
 }
 
+/// Whether a status may be told together with what comes after it: only its wording, counts and gates have changed.
+pub fn may_wait(written: &PhoenixAppStatus, status: &PhoenixAppStatus) -> bool {
+    let verdict = |status: &PhoenixAppStatus| {
+        let told = status.conditions.iter().filter(|one| one.type_ == "Ready" || one.type_ == "Stalled");
+        told.map(|one| (one.type_.clone(), one.status.clone())).collect::<Vec<_>>()
+    };
+    same_facts(written, status)
+        && written.observed_generation == status.observed_generation
+        && written.cluster == status.cluster
+        && verdict(written) == verdict(status)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +190,24 @@ mod tests {
         assert!(same_facts(&one, &other));
         other.attempt = 1;
         assert!(!same_facts(&one, &other));
+    }
+
+    #[test]
+    fn a_verdict_and_a_fact_are_told_at_once_and_progress_may_wait() {
+        let ready = |status: &str, message: &str| PhoenixAppStatus {
+            conditions: vec![Condition {
+                type_: "Ready".to_owned(),
+                status: status.to_owned(),
+                reason: "Any".to_owned(),
+                message: message.to_owned(),
+                last_transition_time: Time(Timestamp::UNIX_EPOCH),
+                observed_generation: Some(1),
+            }],
+            ..PhoenixAppStatus::default()
+        };
+        assert!(may_wait(&ready("False", "1 of 3"), &ready("False", "2 of 3")));
+        assert!(!may_wait(&ready("False", "2 of 3"), &ready("True", "3 of 3")));
+        assert!(!may_wait(&ready("True", ""), &PhoenixAppStatus { attempt: 2, ..ready("True", "") }));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use kube::{
     api::{ListParams, ObjectList, WatchEvent, WatchParams},
     core::{DeserializeGuard, PartialObjectMeta},
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
@@ -34,8 +34,8 @@ const WATCH_SECONDS: u32 = 290;
 /// Without an event, a bookmark or the end of the watch for this long, the connection is dead. Bookmarks come about
 /// once a minute.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
-/// Objects per page of a list.
-const PAGE: u32 = 500;
+/// Objects per page of a list: all of a page is in memory at once, as text and as what comes of it.
+const PAGE: u32 = 100;
 /// Waits after failures, as client-go's reflector has them.
 const FIRST_WAIT: Duration = Duration::from_millis(800);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ pub type Needed = Box<dyn Fn() -> bool + Send + Sync>;
 /// What can be listed and watched.
 pub trait Source: Send + Sync + 'static {
     /// What comes of it.
-    type Object: Resource<DynamicType = ()> + Clone + Send + Sync + 'static;
+    type Object: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// Lists a page.
     fn list(
@@ -72,7 +72,7 @@ pub struct Typed<K>(pub Api<DeserializeGuard<K>>);
 
 impl<K> Source for Typed<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     type Object = K;
 
@@ -90,7 +90,7 @@ pub struct MetadataOf<K>(pub Api<K>);
 
 impl<K> Source for MetadataOf<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     type Object = PartialObjectMeta<K>;
 
@@ -239,7 +239,7 @@ impl<S: Source> Watch<S> {
 
     /// The cluster does not know the kind: there is nothing of it, and nothing else waits for it.
     fn absent(&self) {
-        self.tell(self.cache.replace(Vec::new(), u64::MAX));
+        self.tell(self.cache.replace(self.cache.list(), u64::MAX));
         if self.gauge.absent() {
             self.send(News::Watches);
         }
@@ -249,16 +249,20 @@ impl<S: Source> Watch<S> {
     async fn list(&self) -> Result<String, CallError> {
         let mut params =
             ListParams { label_selector: self.selector.clone(), limit: Some(PAGE), ..ListParams::default() };
-        let mut objects = Vec::new();
+        let mut list = self.cache.list();
         let version = loop {
             let page = self.timed("list", self.source.list(&params)).await?;
-            objects.extend(page.items.into_iter().filter_map(|object| self.readable(object)));
+            for object in page.items {
+                if let Some(object) = self.readable(object) {
+                    self.cache.add(&mut list, object);
+                }
+            }
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 break page.metadata.resource_version.unwrap_or_default();
             }
         };
-        let changed = self.cache.replace(objects, number(&version));
+        let changed = self.cache.replace(list, number(&version));
         self.gauge.synced();
         self.tell(changed);
         self.send(News::Current);
