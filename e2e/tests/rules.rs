@@ -339,7 +339,8 @@ async fn what_the_resource_takes_its_edge_takes() -> Result<()> {
             taken += 1;
         }
     }
-    ensure!(taken > EDGE.len() / 2, "only {taken} objects were tried");
+    let fine = EDGE.iter().filter(|(_, fine)| *fine).count();
+    ensure!(fine > 5 && taken >= fine, "{fine} specs accepted, but only {taken} objects tried");
     println!("{} specs, {taken} objects taken", EDGE.len());
     space.close().await?;
     lab.leave().await

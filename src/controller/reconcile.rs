@@ -111,6 +111,8 @@ struct Pass<'a> {
     applied: Applied,
     /// Writes at the edge that are not tried now.
     refused: Vec<(Write, Fault)>,
+    /// What of the edge the operator's own configuration does not allow.
+    forbidden: Option<Fault>,
 }
 
 impl Reconciler {
@@ -183,11 +185,23 @@ impl Reconciler {
         if world.fault.is_none() && !probe {
             world.fault.clone_from(&remembered.fault);
         }
-        world.edge = remembered.edge.first().map(|(_, fault)| fault.clone());
+        let forbidden = world.edge.take();
+        world.edge = forbidden.clone().or_else(|| remembered.edge.first().map(|(_, fault)| fault.clone()));
         let refused = if probe { Vec::new() } else { remembered.edge.clone() };
         let written = (*snapshot.app).clone();
-        let mut pass =
-            Pass { key, snapshot, app, stored: &stored, goal, world, written, status, applied, refused };
+        let mut pass = Pass {
+            key,
+            snapshot,
+            app,
+            stored: &stored,
+            goal,
+            world,
+            written,
+            status,
+            applied,
+            refused,
+            forbidden,
+        };
         let result = Box::pin(self.rounds(&mut pass, remembered.fault.is_some())).await;
         remembered.take_drifts(std::mem::take(&mut pass.applied.drifts));
         for event in std::mem::take(&mut pass.applied.events) {
@@ -255,7 +269,8 @@ impl Reconciler {
         Ok(None)
     }
 
-    /// Says in the status whether the Ingress or the HTTPRoute is refused, which nothing else waits for.
+    /// Says in the status whether the Ingress or the HTTPRoute is refused, or is asked for as the operator may not write
+    /// it, which nothing else waits for.
     async fn report_edge(
         &self,
         pass: &mut Pass<'_>,
@@ -264,8 +279,9 @@ impl Reconciler {
         wake: Option<Timestamp>,
     ) -> Outcome {
         let edge = refused.first().map(|(_, fault)| fault.clone());
-        if pass.world.edge != edge {
-            pass.world.edge.clone_from(&edge);
+        let told = pass.forbidden.clone().or_else(|| edge.clone());
+        if pass.world.edge != told {
+            pass.world.edge = told;
             let status = plan(&pass.goal, &pass.status, &pass.world, pass.snapshot.now).status;
             if let Err(halt) = self.write_status(pass, &status).await {
                 return halted(halt);
