@@ -119,6 +119,7 @@ const REFUSED: &[(&str, &str)] = &[
         "workers: [{name: a, env: [{name: A, value: a}, {name: RELEASE_VSN, value: a}]}]",
         "env must not set RELEASE_NAME, RELEASE_VSN or one of",
     ),
+    ("workers: [{name: a, env: [{name: 'A=B', value: a}]}]", "should match"),
     ("workers: [{name: a, env: [{name: RELEASE_COOKIE, value: a}]}]", "env of a worker must not set"),
     (
         "strategy: {smokeTests: [{name: a, job: {command: [b], env: [{name: RELEASE_NAME, value: a}]}}]}",

@@ -317,7 +317,7 @@ pub struct JobTest {
 ).message("env must not set RELEASE_NAME, RELEASE_VSN or one of the PHOENIX_ names that the operator sets; choose another name"))]
 pub struct NamedValue {
     /// Its name. Example: `SMOKE`
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"))]
     pub name: String,
     /// Its value. Example: `"1"`
     #[schemars(length(max = 4096))]

@@ -137,8 +137,12 @@ fn parent_refs_are_judged_as_an_http_route_judges_them() {
         for namespace in [None, Some("x"), Some("y")] {
             for section in [None, Some("s"), Some("t")] {
                 let mut one = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": name});
-                namespace.into_iter().for_each(|namespace| one["namespace"] = json!(namespace));
-                section.into_iter().for_each(|section| one["sectionName"] = json!(section));
+                if let Some(namespace) = namespace {
+                    one["namespace"] = json!(namespace);
+                }
+                if let Some(section) = section {
+                    one["sectionName"] = json!(section);
+                }
                 refs.push(one);
             }
         }
