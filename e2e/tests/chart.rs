@@ -204,6 +204,21 @@ fn endpoints_of_prometheus_reach_the_operator_and_their_secrets_are_mounted() {
 }
 
 #[test]
+fn allowed_annotations_reach_the_operator() {
+    let arguments = |settings: &[&str]| {
+        let objects = template(settings).unwrap();
+        let container = &find(&objects, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+        let arguments = strings(&container["args"]).into_iter().map(str::to_owned);
+        arguments.filter(|one| one.starts_with("--allowed-annotation")).collect::<Vec<_>>()
+    };
+    assert_eq!(arguments(&[]), Vec::<String>::new());
+    assert_eq!(
+        arguments(&[r#"allowedAnnotations=["cert-manager.io/","-"]"#]),
+        ["--allowed-annotation=cert-manager.io/", "--allowed-annotation=-"]
+    );
+}
+
+#[test]
 fn nonsense_is_refused_with_the_field_named() {
     for (setting, field) in [
         ("replicas=3", "replicas"),
@@ -217,6 +232,8 @@ fn nonsense_is_refused_with_the_field_named() {
         ("podSecurityContext.runAsUser=0", "runAsUser"),
         ("resources.limits.memory=\"lots\"", "memory"),
         ("clusterDomain=\"not a domain\"", "clusterDomain"),
+        (r#"allowedAnnotations=["a b"]"#, "allowedAnnotations"),
+        (r#"allowedAnnotations="a""#, "allowedAnnotations"),
         ("serviceAccount={\"create\":false,\"name\":\"\"}", "serviceAccount.name"),
     ] {
         let error = template(&[setting]).expect_err(setting);

@@ -4,6 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::harness::{Lab, Space};
+use k8s_openapi::api::networking::v1::Ingress;
+use kube::{Api, api::PostParams};
+use phoenix_operator::{
+    api::{HttpRoute, PhoenixApp, ValidatedApp},
+    build,
+};
 use serde_json::Value;
 
 /// Specs that are refused, and words of the refusal.
@@ -48,6 +54,25 @@ const REFUSED: &[(&str, &str)] = &[
         "hosts: [a.example.com], traffic: {ingress: {annotations: {phoenix-operator.dev/x: a}}}",
         "traffic.ingress.annotations must not begin",
     ),
+    ("hosts: [a..b]", "should match"),
+    ("hosts: [Shop.example.com]", "should match"),
+    ("hosts: ['*.*.example.com']", "should match"),
+    ("hosts: [a, 10.0.0.1], traffic: {ingress: {}}", "hosts must not be IP addresses"),
+    ("hosts: [a, 10.0.0.1], traffic: {gateway: {parentRefs: [{name: a}]}}", "hosts must not be IP addresses"),
+    (
+        "hosts: [a], traffic: {gateway: {parentRefs: [{name: a}, {name: a, sectionName: b}]}}",
+        "must not name a Gateway twice",
+    ),
+    (
+        "hosts: [a], traffic: {gateway: {parentRefs: [{name: a, port: 80}, {name: a, port: 443}]}}",
+        "must not name a Gateway twice",
+    ),
+    (
+        "hosts: [a], traffic: {ingress: {className: b, annotations: {kubernetes.io/ingress.class: c}}}",
+        "traffic.ingress.annotations must not name another class",
+    ),
+    ("hosts: [a], traffic: {ingress: {className: b..c}}", "should match"),
+    ("hosts: [a], traffic: {ingress: {tls: {secretName: b..c}}}", "should match"),
     ("traffic: {ingress: {}}", "traffic.gateway and traffic.ingress route by hosts"),
     ("traffic: {gateway: {parentRefs: [{name: a}]}}", "traffic.gateway and traffic.ingress route by hosts"),
     ("extraPorts: [{name: a, port: 4000}]", "extraPorts must not repeat port"),
@@ -83,6 +108,23 @@ const REFUSED: &[(&str, &str)] = &[
     ("health: {liveness: {timeout: 0s}}", "timeout must be at least 1s"),
     ("health: {startup: {timeout: 0s}}", "timeout must be at least 1s"),
     ("migrations: {timeout: 0s}", "migrations.timeout must be at least 1s"),
+    ("migrations: {contract: {command: [a]}}", "must stand around a migration by Job"),
+    ("migrations: {rollback: {command: [a]}}", "must stand around a migration by Job"),
+    ("migrations: {before: [{name: a, command: [b]}]}", "must stand around a migration by Job"),
+    (
+        "migrations: {mode: Job, before: [{name: a, command: [b], env: [{name: PHOENIX_REVISION, value: a}]}]}",
+        "env must not set RELEASE_NAME, RELEASE_VSN or one of",
+    ),
+    (
+        "workers: [{name: a, env: [{name: A, value: a}, {name: RELEASE_VSN, value: a}]}]",
+        "env must not set RELEASE_NAME, RELEASE_VSN or one of",
+    ),
+    ("workers: [{name: a, env: [{name: 'A=B', value: a}]}]", "should match"),
+    ("workers: [{name: a, env: [{name: RELEASE_COOKIE, value: a}]}]", "env of a worker must not set"),
+    (
+        "strategy: {smokeTests: [{name: a, job: {command: [b], env: [{name: RELEASE_NAME, value: a}]}}]}",
+        "env must not set RELEASE_NAME, RELEASE_VSN or one of",
+    ),
     ("migrations: {mode: Entrypoint, contract: {command: [a]}}", "must stand around a migration by Job"),
     ("security: {runAsUser: 0}", "security.runAsUser must not be 0"),
     ("strategy: {analysis: [{name: a, query: up}]}", "must have a limit"),
@@ -119,6 +161,14 @@ const REFUSED: &[(&str, &str)] = &[
 const ACCEPTED: &[&str] = &[
     "hosts: []",
     "hosts: [shop.example.com, '*.shop.example.com']",
+    "hosts: [10.0.0.1]",
+    "hosts: [a], traffic: {gateway: {parentRefs: [{name: a, sectionName: b}, {name: a, sectionName: c}, {name: b}]}}",
+    "hosts: [a], traffic: {ingress: {className: b, annotations: {kubernetes.io/ingress.class: b}, tls: {secretName: c.d}}}",
+    "migrations: {before: []}",
+    "migrations: {command: [a], contract: {command: [b]}}",
+    "database: {urlFrom: {secretKeyRef: {name: a, key: b}}}, migrations: {rollback: {command: [b]}}",
+    "migrations: {mode: Job, before: [{name: a, command: [b], env: [{name: C, value: d}]}]}",
+    "workers: [{name: a, env: [{name: RELEASE_NODE, value: a}]}]",
     "strategy: {progressDeadline: 5m1s}",
     "health: {startup: {failureThreshold: 120}}, strategy: {progressDeadline: 1h30m}",
     "strategy: {rolling: {maxSurge: 0, maxUnavailable: 1}}",
@@ -150,6 +200,52 @@ const ACCEPTED: &[&str] = &[
      {name: b, job: {command: [c], env: [{name: D, value: e}]}}]}",
     "strategy: {canary: {steps: [{setWeight: 10}, {analysis: {names: [a], duration: 10m}}, {smokeTest: {}}]}, \
      analysis: [{name: a, preset: TelemetryP99}], smokeTests: [{name: b, http: {path: /}}]}",
+];
+
+/// Specs with an edge, and whether they are accepted.
+const EDGE: &[(&str, bool)] = &[
+    (
+        "hosts: [a, localhost, shop.example.com, '*.example.com', '*.a', 1.example.com, '1.2.3', 1.2.3.4.5, \
+         '*.1.2.3.4', xn--bcher-kva.example, a--b.c], \
+         traffic: {gateway: {parentRefs: [{name: a}]}, ingress: {className: b, tls: {secretName: c}}}",
+        true,
+    ),
+    (
+        "hosts: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.b], \
+         traffic: {gateway: {parentRefs: [{name: a}]}, ingress: {}}",
+        true,
+    ),
+    (
+        "hosts: [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.b], \
+         traffic: {gateway: {parentRefs: [{name: a}]}, ingress: {}}",
+        false,
+    ),
+    ("hosts: [a..b], traffic: {gateway: {parentRefs: [{name: a}]}}", false),
+    ("hosts: [a..b], traffic: {ingress: {}}", false),
+    ("hosts: [a.-b], traffic: {ingress: {}}", false),
+    ("hosts: [a.b.], traffic: {ingress: {}}", false),
+    ("hosts: [A.b], traffic: {ingress: {}}", false),
+    ("hosts: [a, '*'], traffic: {ingress: {}}", false),
+    ("hosts: [a, '*.*.b'], traffic: {ingress: {}}", false),
+    ("hosts: [a, 'a.*.b'], traffic: {ingress: {}}", false),
+    ("hosts: [10.0.0.1], traffic: {ingress: {}}", false),
+    ("hosts: [a, 010.0.0.1], traffic: {ingress: {}}", false),
+    ("hosts: [a], traffic: {gateway: {parentRefs: [{name: a}, {name: a}]}}", false),
+    ("hosts: [a], traffic: {gateway: {parentRefs: [{name: a}, {name: b}, {name: a, namespace: c}]}}", true),
+    (
+        "hosts: [a], traffic: {gateway: {parentRefs: [{name: a, sectionName: b}, {name: a, sectionName: c.d}]}}",
+        true,
+    ),
+    ("hosts: [a], traffic: {gateway: {parentRefs: [{name: a, sectionName: b}, {name: a}]}}", false),
+    ("hosts: [a], traffic: {gateway: {parentRefs: [{name: a, sectionName: b..c}]}}", false),
+    ("hosts: [a], traffic: {gateway: {parentRefs: [{name: a..b}]}}", false),
+    ("hosts: [a], traffic: {ingress: {className: a.b}}", true),
+    ("hosts: [a], traffic: {ingress: {className: A}}", false),
+    ("hosts: [a], traffic: {ingress: {annotations: {kubernetes.io/ingress.class: a}}}", true),
+    ("hosts: [a], traffic: {ingress: {className: b, annotations: {kubernetes.io/ingress.class: b}}}", true),
+    ("hosts: [a], traffic: {ingress: {className: b, annotations: {kubernetes.io/ingress.class: c}}}", false),
+    ("hosts: [a], traffic: {ingress: {tls: {secretName: a.b}}}", true),
+    ("hosts: [a], traffic: {ingress: {tls: {secretName: a_b}}}", false),
 ];
 
 /// Names, and whether they are accepted.
@@ -214,6 +310,43 @@ async fn every_rule_is_enforced() -> Result<()> {
     lab.leave().await
 }
 
+/// What the resource takes of the fields that reach an Ingress or an HTTPRoute, these take as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_resource_takes_its_edge_takes() -> Result<()> {
+    let lab = Lab::fake().await?;
+    e2e::gateway::define(&lab).await?;
+    let space = lab.space("edge").await?;
+    let mut taken = 0;
+    for (spec, fine) in EDGE {
+        let made = match made(&space, "shop", spec, true).await? {
+            Ok(made) => made,
+            Err(refusal) => {
+                ensure!(!fine, "refused: {spec}: {refusal}");
+                continue;
+            }
+        };
+        ensure!(*fine, "accepted: {spec}");
+        let app: PhoenixApp = serde_json::from_value(made)?;
+        let app = ValidatedApp::try_from(&app).map_err(|faults| anyhow::anyhow!("{spec}: {faults:?}"))?;
+        let (dry, params) = (space.name(), PostParams { dry_run: true, ..PostParams::default() });
+        if let Some(route) = build::http_route(&app, None) {
+            let routes = Api::<HttpRoute>::namespaced(lab.client().clone(), dry);
+            routes.create(&params, &route).await.with_context(|| format!("the HTTPRoute of {spec}"))?;
+            taken += 1;
+        }
+        if let Some(ingress) = build::ingress(&app) {
+            let ingresses = Api::<Ingress>::namespaced(lab.client().clone(), dry);
+            ingresses.create(&params, &ingress).await.with_context(|| format!("the Ingress of {spec}"))?;
+            taken += 1;
+        }
+    }
+    let fine = EDGE.iter().filter(|(_, fine)| *fine).count();
+    ensure!(fine > 5 && taken >= fine, "{fine} specs accepted, but only {taken} objects tried");
+    println!("{} specs, {taken} objects taken", EDGE.len());
+    space.close().await?;
+    lab.leave().await
+}
+
 /// kubectl quotes and wraps what the server says.
 fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -221,6 +354,11 @@ fn words(text: &str) -> String {
 
 /// Asks the API server to create an app; gives back its refusal.
 async fn ask(space: &Space, name: &str, spec: &str, dry: bool) -> Result<Option<String>> {
+    Ok(made(space, name, spec, dry).await?.err())
+}
+
+/// Asks the API server to create an app; gives back what it made, or its refusal.
+async fn made(space: &Space, name: &str, spec: &str, dry: bool) -> Result<Result<Value, String>> {
     let manifest = format!(
         "{{apiVersion: phoenix-operator.dev/v1alpha1, kind: PhoenixApp, metadata: {{name: {name}}}, \
          spec: {{image: x, {spec}}}}}"
@@ -230,11 +368,11 @@ async fn ask(space: &Space, name: &str, spec: &str, dry: bool) -> Result<Option<
     let request =
         http::Request::post(uri).header("content-type", "application/yaml").body(manifest.into_bytes())?;
     match space.lab().client().request::<Value>(request).await {
-        Ok(_) => Ok(None),
+        Ok(made) => Ok(Ok(made)),
         Err(kube::Error::Api(status)) => {
             // A rule's refusal, not a misspelt field.
             ensure!(status.code == 422, "{spec}: {}", status.message);
-            Ok(Some(status.message.clone()))
+            Ok(Err(status.message.clone()))
         }
         Err(error) => Err(error).context("asking the API server"),
     }

@@ -311,10 +311,13 @@ pub struct JobTest {
 }
 
 /// A variable of the environment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new(
+    "!(self.name in ['RELEASE_NAME', 'RELEASE_VSN', 'PHOENIX_REVISION', 'PHOENIX_HEADLESS_SERVICE', 'PHOENIX_HEADLESS_FQDN', 'PHOENIX_CLUSTER_SELECTOR'])"
+).message("env must not set RELEASE_NAME, RELEASE_VSN or one of the PHOENIX_ names that the operator sets; choose another name"))]
 pub struct NamedValue {
     /// Its name. Example: `SMOKE`
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"))]
     pub name: String,
     /// Its value. Example: `"1"`
     #[schemars(length(max = 4096))]

@@ -23,6 +23,9 @@ use super::{
     workers::Worker,
 };
 
+/// A name in DNS, the labels of which have at most 63 characters, or such a name under `*.`.
+const HOST: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
+
 /// What a Phoenix app is to be. Only `image` must be given.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -106,6 +109,18 @@ use super::{
     .message(
         "traffic.gateway and traffic.ingress route by hosts, of which there must be one, and with traffic.gateway at most 16; name them in hosts"
     ),
+    validation = Rule::new(
+        "(!has(self.traffic.gateway) && !has(self.traffic.ingress)) || !has(self.hosts) || self.hosts.all(h, !h.matches('^([0-9]+[.]){3}[0-9]+$'))"
+    )
+    .message(
+        "hosts must not be IP addresses with traffic.gateway or traffic.ingress, which route by names; name the app in DNS"
+    ),
+    validation = Rule::new(
+        "!(has(self.migrations.contract) || has(self.migrations.rollback) || (has(self.migrations.before) && self.migrations.before.size() > 0)) || (has(self.migrations.mode) ? self.migrations.mode == 'Job' : has(self.migrations.command) || has(self.database))"
+    )
+    .message(
+        "migrations.before, contract and rollback must stand around a migration by Job; set database, migrations.command or mode: Job, or remove them"
+    ),
     validation = Rule::new("!has(self.extraPorts) || self.extraPorts.all(p, p.port != self.port)")
         .message("extraPorts must not repeat port, which is already served as http; choose another number"),
     validation = Rule::new(
@@ -163,7 +178,7 @@ pub struct PhoenixAppSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
-        inner(length(min = 1, max = 253), regex(pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))
+        inner(length(min = 1, max = 253), regex(pattern = HOST))
     )]
     #[x_kube(validation = Rule::new("self.size() == 0 || !self[0].startsWith('*')").message(
         "hosts[0] must not be a wildcard, because it becomes PHX_HOST; put a plain name first"

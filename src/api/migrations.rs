@@ -13,9 +13,6 @@ use super::duration::Duration;
 /// `timeout`, `retries` and `logTail` say how it is run, not what it does: changing them makes no revision.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(
-    "!has(self.mode) || self.mode == 'Job' || !(has(self.before) || has(self.contract) || has(self.rollback))"
-).message("migrations.before, contract and rollback must stand around a migration by Job; remove them, or set mode: Job"))]
 pub struct MigrationsSpec {
     /// `Job`: once, before any pod of a revision. `Entrypoint`: the image migrates when it boots.
     /// `Disabled`: never. Absent: `Job` when `database` or `migrations.command` is set, else `Disabled`.

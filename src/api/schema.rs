@@ -24,6 +24,19 @@ const FOREIGN: [&str; 8] = [
 
 const ROOT: &str = "/spec/versions/0/schema/openAPIV3Schema";
 
+/// What limits a value.
+const BOUNDS: [&str; 9] = [
+    "maximum",
+    "minimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "maxProperties",
+    "minProperties",
+];
+
 static CRD: LazyLock<Value> = LazyLock::new(build);
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| CRD.pointer(ROOT).cloned().unwrap_or_default());
@@ -65,14 +78,16 @@ fn build() -> Value {
             }
         }
         strip_formats(root);
+        whole_numbers(root);
         if let Some(status) = root.pointer_mut("/properties/status").and_then(Value::as_object_mut) {
             // what the operator writes needs no rules, and each costs at every write
             status.get_mut("properties").into_iter().for_each(strip_rules);
             // its fields are told of in docs/status.md; here one sentence for each has to do
             let fields = status.get_mut("properties").and_then(Value::as_object_mut);
             fields.into_iter().flat_map(Map::values_mut).for_each(strip_inner_descriptions);
-            // nor does it write nulls
+            // nor does it write nulls, nor anything out of bounds
             status.get_mut("properties").into_iter().for_each(strip_nullable);
+            status.get_mut("properties").into_iter().flat_map(values).for_each(strip_bounds);
             // readers of kstatus see InProgress, not Current, until the operator has looked
             status.insert("default".to_owned(), json!({ "observedGeneration": -1 }));
             status.remove("nullable");
@@ -102,6 +117,24 @@ fn strip_formats(schema: &mut Value) {
     }
 }
 
+/// Writes `100.0` as `100`.
+fn whole_numbers(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|_| number.is_f64()).and_then(|value| {
+                // as text, since no conversion from a float says whether it lost something
+                value.to_string().parse::<i64>().ok()
+            });
+            if let Some(whole) = whole {
+                *number = whole.into();
+            }
+        }
+        _ => {}
+    }
+}
+
 fn strip_nullable(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -113,6 +146,28 @@ fn strip_nullable(schema: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(strip_nullable),
         _ => {}
     }
+}
+
+/// Removes bounds, the width of an integer among them, but no property that is named as one.
+fn strip_bounds(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else { return };
+    for bound in BOUNDS {
+        object.remove(bound);
+    }
+    if object.get("type").is_some_and(|kind| kind == "integer") {
+        object.remove("format");
+    }
+    for (key, value) in object {
+        match key.as_str() {
+            "properties" => values(value).for_each(strip_bounds),
+            "items" | "additionalProperties" => strip_bounds(value),
+            _ => {}
+        }
+    }
+}
+
+fn values(object: &mut Value) -> impl Iterator<Item = &mut Value> {
+    object.as_object_mut().into_iter().flat_map(Map::values_mut)
 }
 
 fn strip_rules(schema: &mut Value) {

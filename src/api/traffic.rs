@@ -6,6 +6,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Names of Kubernetes' objects, and hosts: DNS labels with dots between, in lower case.
+const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
 /// How requests reach the pods.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -22,11 +25,15 @@ pub struct TrafficSpec {
 }
 
 /// An HTTPRoute of the Gateway API. With type Canary its weights split the requests.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewaySpec {
     /// The gateways. Example: `[{name: public, namespace: gateways, sectionName: https}]`
     #[schemars(length(min = 1, max = 16))]
+    // as the HTTPRoute's own two rules, in one
+    #[x_kube(validation = Rule::new(
+        "self.all(p, self.exists_one(q, p.name == q.name && has(p.__namespace__) == has(q.__namespace__) && (!has(p.__namespace__) || p.__namespace__ == q.__namespace__) && (!has(p.sectionName) || !has(q.sectionName) || p.sectionName == q.sectionName)))"
+    ).message("traffic.gateway.parentRefs must not name a Gateway twice without a sectionName of its own in each; add it, or remove one"))]
     pub parent_refs: Vec<GatewayRef>,
 }
 
@@ -35,7 +42,7 @@ pub struct GatewaySpec {
 #[serde(rename_all = "camelCase")]
 pub struct GatewayRef {
     /// Its name. Example: `public`
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub name: String,
     /// Its namespace. Absent: that of the app. Example: `gateways`
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +50,7 @@ pub struct GatewayRef {
     pub namespace: Option<String>,
     /// One of its listeners. Absent: all. Example: `https`
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub section_name: Option<String>,
     /// Listeners of this port only. Example: `443`
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,10 +61,13 @@ pub struct GatewayRef {
 /// An Ingress that leads to the Service.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "!has(self.className) || !has(self.annotations) || self.annotations.all(k, k != 'kubernetes.io/ingress.class' || self.annotations[k] == self.className)"
+).message("traffic.ingress.annotations must not name another class than className; remove kubernetes.io/ingress.class"))]
 pub struct IngressSpec {
     /// Its ingress class. Absent: the cluster's default. Example: `nginx`
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub class_name: Option<String>,
     /// TLS for `hosts`. Example: `{secretName: shop-tls}`
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,7 +86,7 @@ pub struct IngressSpec {
 #[serde(rename_all = "camelCase")]
 pub struct IngressTls {
     /// The Secret, in this namespace. Example: `shop-tls`
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub secret_name: String,
 }
 

@@ -33,7 +33,12 @@ pub struct Worker {
     /// More environment, which beats spec.env and may refer to it. Example: `[{name: QUEUES, value: mail}]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(
+        merge_strategy = ListMerge::Map(vec!["name".into()]),
+        validation = Rule::new("self.all(e, e.name != 'RELEASE_COOKIE')").message(
+            "env of a worker must not set RELEASE_COOKIE: it has the cookie of its cluster; set it for all, in secrets.cookie"
+        )
+    )]
     pub env: Vec<NamedValue>,
     /// CPU and memory of one pod. Absent: as the web pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]

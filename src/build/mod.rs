@@ -3,6 +3,7 @@
 //! Nothing here can fail: what could go wrong was refused by [`ValidatedApp`]. Pod templates are rendered once, by
 //! [`render`], and stored in the revision; an operator upgrade therefore restarts no pod.
 
+mod annotations;
 mod defaults;
 mod deployment;
 mod disruption_budget;
@@ -42,6 +43,9 @@ use kube::Resource;
 
 use crate::api::{HttpRoute, PhoenixApp, Stage, ValidatedApp};
 
+pub use annotations::{
+    AllowedAnnotations, ingress_is_refused, refused_annotations, with_allowed_annotations,
+};
 pub use defaults::defaults_config_map;
 pub use deployment::deployment;
 pub use disruption_budget::pod_disruption_budget;
@@ -63,12 +67,18 @@ pub struct Settings {
     pub cluster_domain: String,
     /// What nodes may do that list their peers at the API server.
     pub peers_role: PeersRole,
+    /// Annotations that apps may put on their Ingress and their Service.
+    pub allowed_annotations: AllowedAnnotations,
 }
 
 impl Default for Settings {
-    /// `cluster.local`, which kubeadm and most distributions use, and the role as the chart names it.
+    /// `cluster.local`, which kubeadm and most distributions use, and the role as the chart names it; any annotation.
     fn default() -> Self {
-        Self { cluster_domain: "cluster.local".to_owned(), peers_role: PeersRole::default() }
+        Self {
+            cluster_domain: "cluster.local".to_owned(),
+            peers_role: PeersRole::default(),
+            allowed_annotations: AllowedAnnotations::default(),
+        }
     }
 }
 

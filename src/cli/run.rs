@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::{
     analysis::Endpoint,
-    build::{PeersRole, Settings},
+    build::{AllowedAnnotations, PeersRole, Settings},
     controller::{self, Options},
     telemetry::{self, LogFormat},
 };
@@ -25,6 +25,16 @@ pub struct Run {
     /// name in each namespace. It may hold nothing that the operator does not hold.
     #[arg(long, env = "PHOENIX_OPERATOR_PEERS_ROLE", default_value = "ClusterRole/phoenix-operator-peers")]
     peers_role: PeersRole,
+    /// Beginning of the keys of annotations that apps may put on their Ingress and their Service; may be repeated or a
+    /// list. Absent: any. `-`, with which no key begins: none.
+    #[arg(
+        long,
+        env = "PHOENIX_OPERATOR_ALLOWED_ANNOTATION",
+        value_name = "PREFIX",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    allowed_annotation: Vec<String>,
     /// How log lines are written.
     #[arg(long, env = "PHOENIX_OPERATOR_LOG_FORMAT", value_enum, default_value = "json")]
     log_format: LogFormat,
@@ -65,7 +75,13 @@ impl Run {
         let cluster_domain = self.cluster_domain.unwrap_or_else(cluster_domain);
         let options = Options {
             namespaces,
-            settings: Settings { cluster_domain, peers_role: self.peers_role },
+            settings: Settings {
+                cluster_domain,
+                peers_role: self.peers_role,
+                allowed_annotations: AllowedAnnotations(
+                    self.allowed_annotation.into_iter().filter(|prefix| !prefix.is_empty()).collect(),
+                ),
+            },
             prometheus: self.prometheus,
             listen: self.listen,
             concurrency: self.concurrency,
@@ -94,7 +110,29 @@ fn search_domain(file: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::search_domain;
+    use clap::Parser;
+
+    use super::{Run, search_domain};
+
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        run: Run,
+    }
+
+    #[test]
+    fn allowed_annotations_are_a_list_or_repeated() {
+        let allowed = |arguments: &[&str]| {
+            let arguments = std::iter::once("run").chain(arguments.iter().copied());
+            Alone::try_parse_from(arguments).unwrap().run.allowed_annotation
+        };
+        assert_eq!(allowed(&["--allowed-annotation=-"]), ["-"]);
+        assert_eq!(
+            allowed(&["--allowed-annotation=a/,b/", "--allowed-annotation", "c/"]),
+            ["a/", "b/", "c/"]
+        );
+        assert_eq!(allowed(&[]), [""; 0]);
+    }
 
     #[test]
     fn the_domain_is_read_from_the_search_list() {

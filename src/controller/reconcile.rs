@@ -117,6 +117,8 @@ struct Pass<'a> {
     reported: Option<Timestamp>,
     /// When it is to be, since it was just before.
     due: Option<Timestamp>,
+    /// What of the edge the operator's own configuration does not allow.
+    forbidden: Option<Fault>,
 }
 
 impl Reconciler {
@@ -201,13 +203,25 @@ impl Reconciler {
         if world.fault.is_none() && !probe {
             world.fault.clone_from(&remembered.fault);
         }
-        world.edge = remembered.edge.first().map(|(_, fault)| fault.clone());
+        let forbidden = world.edge.take();
+        world.edge = forbidden.clone().or_else(|| remembered.edge.first().map(|(_, fault)| fault.clone()));
         let refused = if probe { Vec::new() } else { remembered.edge.clone() };
         let written = (*snapshot.app).clone();
-        let (reported, due) = (remembered.reported, None);
-        let stored = &stored;
-        let mut pass =
-            Pass { key, snapshot, app, stored, goal, world, written, status, applied, refused, reported, due };
+        let mut pass = Pass {
+            key,
+            snapshot,
+            app,
+            stored: &stored,
+            goal,
+            world,
+            written,
+            status,
+            applied,
+            refused,
+            reported: remembered.reported,
+            due: None,
+            forbidden,
+        };
         let result = Box::pin(self.rounds(&mut pass, remembered.fault.is_some())).await;
         remembered.take_drifts(std::mem::take(&mut pass.applied.drifts));
         for event in std::mem::take(&mut pass.applied.events) {
@@ -296,7 +310,8 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Says in the status whether the Ingress or the HTTPRoute is refused, which nothing else waits for.
+    /// Says in the status whether the Ingress or the HTTPRoute is refused, or is asked for as the operator may not write
+    /// it, which nothing else waits for.
     async fn report_edge(
         &self,
         pass: &mut Pass<'_>,
@@ -305,8 +320,9 @@ impl Reconciler {
         wake: Option<Timestamp>,
     ) -> Outcome {
         let edge = refused.first().map(|(_, fault)| fault.clone());
-        if pass.world.edge != edge {
-            pass.world.edge.clone_from(&edge);
+        let told = pass.forbidden.clone().or_else(|| edge.clone());
+        if pass.world.edge != told {
+            pass.world.edge = told;
             let status = plan(&pass.goal, &pass.status, &pass.world, pass.snapshot.now).status;
             if let Err(halt) = self.write_status(pass, &status).await {
                 return halted(halt);

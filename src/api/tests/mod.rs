@@ -1,4 +1,5 @@
 mod canonical;
 mod crd;
+mod edge;
 mod rules;
 mod validated;

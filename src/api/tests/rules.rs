@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 
 use crate::api::schema;
 
-fn object(spec: &str) -> Value {
+pub(super) fn object(spec: &str) -> Value {
     let spec: Value = serde_saphyr::from_str(spec).unwrap();
     let mut object = json!({"metadata": {"name": "shop"}, "spec": spec});
     schema::apply_defaults(&mut object, schema::root());
     object
 }
 
-fn verdict(new: &Value, old: Option<&Value>) -> Result<(), String> {
+pub(super) fn verdict(new: &Value, old: Option<&Value>) -> Result<(), String> {
     Validator::new().validate(schema::root(), new, old).map_err(|errors| {
         errors
             .into_vec()
@@ -24,12 +24,12 @@ fn verdict(new: &Value, old: Option<&Value>) -> Result<(), String> {
 }
 
 #[track_caller]
-fn accepted(spec: &str) {
+pub(super) fn accepted(spec: &str) {
     assert_eq!(verdict(&object(spec), None), Ok(()), "{spec}");
 }
 
 #[track_caller]
-fn refused(spec: &str, because: &str) {
+pub(super) fn refused(spec: &str, because: &str) {
     let said = verdict(&object(spec), None).expect_err(spec);
     assert!(said.contains(because) && said.lines().count() == 1, "{spec}\n{said}");
 }
@@ -192,6 +192,25 @@ fn reserved_environment() {
             "migrations.env must not set",
         );
     }
+    for name in ["RELEASE_NAME", "PHOENIX_HEADLESS_FQDN"] {
+        let env = format!("env: [{{name: A, value: a}}, {{name: {name}, value: a}}]");
+        let said = "env must not set RELEASE_NAME, RELEASE_VSN or one of the PHOENIX_ names";
+        refused(&format!("{{image: x, workers: [{{name: a, {env}}}]}}"), said);
+        refused(
+            &format!("{{image: x, migrations: {{mode: Job, before: [{{name: a, command: [b], {env}}}]}}}}"),
+            said,
+        );
+        refused(&smoke(&format!("job: {{command: [x], {env}}}")), said);
+    }
+    let cookie = "env: [{name: RELEASE_COOKIE, value: a}]";
+    refused(
+        &format!("{{image: x, workers: [{{name: a, {cookie}}}]}}"),
+        "env of a worker must not set RELEASE_COOKIE",
+    );
+    accepted(&format!(
+        "{{image: x, migrations: {{mode: Job, before: [{{name: a, command: [b], {cookie}}}]}}}}"
+    ));
+    accepted("{image: x, workers: [{name: a, env: [{name: RELEASE_NODE, value: a}]}]}");
     for name in ["RELEASE_COOKIE", "RELEASE_NODE", "PORT", "POD_IP", "DNS_CLUSTER_QUERY"] {
         accepted(&format!("{{image: x, env: [{{name: {name}, value: a}}]}}"));
     }
@@ -327,7 +346,12 @@ fn phases_stand_around_a_migration_by_job() {
             let spec = format!("{{image: x, migrations: {{mode: {mode}, {phase}}}}}");
             refused(&spec, "must stand around a migration by Job");
         }
+        refused(&format!("{{image: x, migrations: {{{phase}}}}}"), "must stand around a migration by Job");
         accepted(&format!("{{image: x, migrations: {{command: [a], {phase}}}}}"));
+        accepted(&format!("{{image: x, migrations: {{mode: Job, {phase}}}}}"));
+        accepted(&format!(
+            "{{image: x, database: {{urlFrom: {{secretKeyRef: {{name: a, key: b}}}}}}, migrations: {{{phase}}}}}"
+        ));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Invariants of the builders. What a whole app looks like is in the golden files of `src/cli`.
 
+mod annotations;
 mod children;
 mod cluster;
 mod env;

@@ -1,7 +1,6 @@
 //! Making and repairing one child: whose it is, who owns its fields, and what an apply leaves different.
 
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::Resource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::{Applied, Applier, Halt};
@@ -108,7 +107,12 @@ impl Applier<'_> {
             Relation::Leaving => {
                 Err(Halt::Wait(format!("{} {name} of an earlier app is still going", Kind::of::<K>())))
             }
-            Relation::Foreign => Err(Halt::Fault(self.name_conflict::<K>(name))),
+            Relation::Foreign => Err(Halt::Fault(name_conflict(
+                Kind::of::<K>(),
+                &self.key.namespace,
+                object.meta(),
+                there.meta(),
+            ))),
             Relation::Ours if same_labels(object.meta(), there.meta()) => {
                 // The cache has yet to show it.
                 self.writer.saw(self.key, &there);
@@ -138,19 +142,37 @@ impl Applier<'_> {
             Relation::Foreign
         }
     }
+}
 
-    fn name_conflict<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
-        &self,
-        name: &str,
-    ) -> Fault {
-        let (kind, namespace) = (Kind::of::<K>(), &self.key.namespace);
-        Fault {
-            reason: "NameConflict".to_owned(),
-            message: format!(
-                "{kind} {namespace}/{name} is there already and does not belong to this app; delete or rename it, \
-                 or give the app another name"
-            ),
+/// Says whose an object is that stands where one of ours is to be. Two apps may need one name: worker `eu` of app `shop`
+/// has the Deployment `shop-eu-<revision>`, and so has app `shop-eu`, if the two are specified alike.
+fn name_conflict(kind: Kind, namespace: &str, wanted: &ObjectMeta, there: &ObjectMeta) -> Fault {
+    let worker = |meta: &ObjectMeta| meta.labels.as_ref()?.get(labels::WORKER).cloned();
+    let name = wanted.name.as_deref().unwrap_or_default();
+    let other = there.owner_references.iter().flatten().find(|owner| owner.kind == "PhoenixApp");
+    let cure = match (other, worker(wanted), worker(there)) {
+        (None, ..) => {
+            "does not belong to this app; delete or rename it, or give the app another name".to_owned()
         }
+        (Some(other), Some(worker), _) => {
+            format!(
+                "belongs to PhoenixApp {}; give worker {worker} of this app, or one of the apps, another name",
+                other.name
+            )
+        }
+        (Some(other), None, Some(worker)) => {
+            format!(
+                "belongs to worker {worker} of PhoenixApp {}; give that worker, or one of the apps, another name",
+                other.name
+            )
+        }
+        (Some(other), None, None) => {
+            format!("belongs to PhoenixApp {}; give one of the apps another name", other.name)
+        }
+    };
+    Fault {
+        reason: "NameConflict".to_owned(),
+        message: format!("{kind} {namespace}/{name} is there already and {cure}"),
     }
 }
 
@@ -192,6 +214,37 @@ fn merge(into: &mut Value, from: &Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         for (key, value) in from {
             merge(into.entry(key.clone()).or_insert_with(|| json!({})), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(value: Value) -> ObjectMeta {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn owned(owner: &str, labels: &Value) -> ObjectMeta {
+        let owner =
+            json!({"apiVersion": "a", "kind": "PhoenixApp", "name": owner, "uid": "u", "controller": true});
+        meta(json!({"name": "shop-eu-0123456789", "labels": labels, "ownerReferences": [owner]}))
+    }
+
+    #[test]
+    fn a_conflict_names_whose_the_object_is() {
+        let worker = json!({labels::WORKER: "eu"});
+        let (web, of_worker) = (owned("shop-eu", &json!({})), owned("shop", &worker));
+        let said = |wanted, there| name_conflict(Kind::Deployment, "prod", wanted, there).message;
+        for (text, words) in [
+            (said(&of_worker, &web), ["PhoenixApp shop-eu;", "worker eu of this app"]),
+            (said(&web, &of_worker), ["worker eu of PhoenixApp shop;", "that worker, or one of the apps"]),
+            (said(&web, &owned("shop", &json!({}))), ["PhoenixApp shop;", "one of the apps another name"]),
+            (said(&web, &meta(json!({}))), ["does not belong to this app", "delete or rename it"]),
+        ] {
+            assert!(text.starts_with("Deployment prod/shop-eu-0123456789 is there already and "), "{text}");
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
         }
     }
 }

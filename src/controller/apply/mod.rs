@@ -20,14 +20,14 @@ use super::{
     cache::AppKey,
     drift::{Persisting, Which, marked, marked_ingress, marked_route},
     errors::{CallError, Verdict},
-    observe::{is_migration, restart, service_selector},
+    observe::{active_service, is_migration, restart, service_selector},
     snapshot::Snapshot,
     writer::{Child, Writer},
 };
 use crate::{
     api::{HttpRoute, Outcome, RevisionName, Stage, ValidatedApp, labels, names},
     build::{self, Revision, Settings},
-    plan::{Event, EventKind, Facts, Fault, SecretPosted, Upkeep, Write},
+    plan::{Event, EventKind, Facts, Fault, SecretPosted, Selector, Upkeep, Write},
 };
 
 /// Why a pass ended early.
@@ -149,11 +149,10 @@ impl Applier<'_> {
                 Box::pin(self.rebuild_revision(revision, *contracted)).await
             }
             Write::Annotate { revision, facts, version } => self.annotate(revision, facts, version).await,
-            Write::CreateService { selector } => {
-                self.create(&marked(build::active_service(self.app, &service_selector(selector)))).await
-            }
+            Write::CreateService { selector } => self.create(&self.active_service(selector, None)).await,
             Write::ApplyService { selector, version } => {
-                let service = marked(build::active_service(self.app, &service_selector(selector)));
+                let seen = self.snapshot.active_service();
+                let service = self.active_service(selector, seen.map(|seen| &**seen));
                 self.apply(&service, version, applied).await
             }
             Write::CreatePreview { revision } => {
@@ -229,6 +228,10 @@ impl Applier<'_> {
                 self.delete_revision(revision, uid, version).await
             }
         }
+    }
+
+    fn active_service(&self, selector: &Selector, there: Option<&Service>) -> Service {
+        active_service(self.app, &service_selector(selector), self.settings, there)
     }
 
     async fn post_secret(&self) -> Result<bool, Halt> {

@@ -27,7 +27,8 @@ use crate::{
     api::{Outcome, PhoenixApp, RevisionName, ValidatedApp, labels, names},
     build::{self, Revision, Settings},
     plan::{
-        DeploymentObs, PodsObs, PreviewObs, Rev, RevisionObs, SECRET_REGENERATED, Selector, ServiceObs, World,
+        DeploymentObs, Fault, PodsObs, PreviewObs, Rev, RevisionObs, SECRET_REGENERATED, Selector,
+        ServiceObs, World,
     },
 };
 
@@ -111,9 +112,11 @@ pub fn compare(
     settings: &Settings,
     drifts: &mut Drifts,
 ) {
+    world.edge = build::refused_annotations(app, settings)
+        .map(|message| Fault { reason: "AnnotationNotAllowed".to_owned(), message });
     if let (Some(service), Some(seen)) = (&mut world.service, snapshot.active_service()) {
         let selector = service_selector(&service.selector);
-        service.drifted = drifts.differs(&marked(build::active_service(app, &selector)), seen);
+        service.drifted = drifts.differs(&active_service(app, &selector, settings, Some(seen)), seen);
     }
     if let (Some(preview), Some(seen)) = (&mut world.preview, snapshot.preview_service()) {
         let revision = preview.revision.as_ref().and_then(|revision| revision.parse().ok());
@@ -150,6 +153,17 @@ pub fn restart(asked: Option<Timestamp>, deployment: Option<&Deployment>) -> Opt
     let Some(asked) = asked else { return noted };
     let stands = |noted: &String| noted.parse::<Timestamp>().is_ok_and(|noted| noted >= asked);
     Some(noted.filter(stands).unwrap_or_else(|| asked.to_string()))
+}
+
+/// The active Service as it is applied, marked.
+pub fn active_service(
+    app: &ValidatedApp,
+    selector: &build::ServiceSelector,
+    settings: &Settings,
+    there: Option<&Service>,
+) -> Service {
+    let service = build::active_service(app, selector);
+    marked(build::with_allowed_annotations(service, app, settings, there))
 }
 
 /// The planner's word for a selector, as the builders want it. A revision's name that is none selects all.

@@ -545,3 +545,36 @@ fn pods_that_run_since_before_the_secret_was_made_anew_hold_the_old_one() {
     shop.app = Arc::new(app);
     assert_eq!(see(&shop).world.secret_holders, ["old"]);
 }
+
+#[test]
+fn an_annotation_that_is_not_allowed_is_told_and_not_written() {
+    let mut shop = shop();
+    let (app, stored) = stored_as(
+        &mut shop,
+        "{image: shop:1, hosts: [a], traffic: {ingress: {annotations: {a.io/x: b}}, service: {annotations: {a.io/x: b}}}}",
+    );
+    let with = |shop: &Snapshot, allowed: &[&str]| {
+        let prefixes = allowed.iter().map(|&prefix| prefix.to_owned()).collect();
+        let settings =
+            Settings { allowed_annotations: build::AllowedAnnotations(prefixes), ..Settings::default() };
+        let mut world = see(shop).world;
+        compare(&mut world, shop, &app, &stored, &settings, &mut Drifts::default());
+        world
+    };
+    let world = with(&shop, &["a.io/"]);
+    assert!(world.edge.is_none() && world.upkeep.contains(&Upkeep::Ingress));
+    let world = with(&shop, &["b.io/"]);
+    assert_eq!(world.edge.unwrap().reason, "AnnotationNotAllowed");
+    assert!(!world.upkeep.contains(&Upkeep::Ingress));
+    // what is then applied is what is compared with
+    let settings = Settings {
+        allowed_annotations: build::AllowedAnnotations(vec!["b.io/".to_owned()]),
+        ..Settings::default()
+    };
+    let mut service = super::active_service(&app, &build::ServiceSelector::Wide, &settings, None);
+    assert!(!service.metadata.annotations.as_ref().unwrap().contains_key("a.io/x"));
+    service.metadata.uid = Some("s".to_owned());
+    shop.services = vec![Arc::new(service)];
+    assert!(!with(&shop, &["b.io/"]).service.unwrap().drifted);
+    assert!(with(&shop, &["a.io/"]).service.unwrap().drifted, "once it is allowed it is written");
+}

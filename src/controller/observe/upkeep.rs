@@ -44,6 +44,7 @@ pub(super) fn upkeep(
     }
     let there = snapshot.find(&snapshot.ingresses, &names::ingress(&app.name));
     match build::ingress(app).map(marked_ingress) {
+        Some(_) if build::ingress_is_refused(app, settings) => {}
         Some(ingress) if drifts.wanting(snapshot, &snapshot.ingresses, &ingress) => {
             upkeep.insert(Upkeep::Ingress);
         }
