@@ -13,3 +13,4 @@ pub mod load;
 pub mod operator_image;
 pub mod postgres;
 pub mod prometheus;
+pub mod stand_in;

@@ -16,7 +16,7 @@ use std::path::Path;
 use e2e::argocd::{self, Acted, Evaluator, Health, Offer};
 use e2e::cluster::tools::{self, Group};
 use e2e::harness::{Judges, judge_statuses};
-use phoenix_operator::api::{Phase, PhoenixApp};
+use phoenix_operator::api::{LastCommand, Phase, PhoenixApp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -250,11 +250,18 @@ fn well_formed(action: &str, text: &str, status: &Value) {
         Some(revision) => (revision, &candidate["attempt"]),
         None => (status["stable"].as_str().unwrap(), &status["attempt"]),
     };
-    let n = status["lastCommand"]["n"].as_i64().unwrap_or_default() + 1;
+    let last = &status["lastCommand"];
+    let n = last["n"].as_i64().unwrap_or_default() + 1;
     let tail = match action {
         "pause" | "resume" | "restart" => format!("/{n}"),
         "promote" if candidate.is_object() => format!("/{}", candidate["step"]),
         _ => String::new(),
     };
-    assert_eq!(text, format!("{action} {revision}/{attempt}{tail}"));
+    let (verb, words) = match action.strip_prefix("rollback") {
+        Some(words) => ("rollback", words.replace("-force", " force").replace("-with-", " with-")),
+        None => (action, String::new()),
+    };
+    let command = format!("{verb} {revision}/{attempt}{tail}{words}");
+    let last: Option<LastCommand> = serde_json::from_value(last.clone()).unwrap();
+    assert_eq!(text, LastCommand::unanswered(last.as_ref(), &command));
 }

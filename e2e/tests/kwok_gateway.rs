@@ -8,11 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::fixtures::{self, PATIENCE, condition, plain, with};
 use e2e::gateway;
 use e2e::harness::{Lab, Seen, Space};
-use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
-use kube::{Api, ResourceExt as _};
-use phoenix_operator::api::{HttpRoute, Outcome, Phase, PhoenixAppStatus};
+use e2e::stand_in::{Answer, StandIn, routes, weights};
+use phoenix_operator::api::{Outcome, Phase, PhoenixAppStatus};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways() -> Result<()> {
@@ -32,82 +30,6 @@ async fn gateways() -> Result<()> {
     ];
     fixtures::run(&lab, 3, cases).await?;
     Ok(())
-}
-
-/// What the stand-in says of every route.
-#[derive(Clone, Copy)]
-enum Answer {
-    Accepts,
-    Refuses,
-}
-
-/// A gateway that answers to every change of a route. Dropped, it is gone.
-struct StandIn(JoinHandle<()>);
-
-impl StandIn {
-    fn start(space: &Space, answer: Answer) -> Self {
-        let api = routes(space);
-        Self(tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(Duration::from_millis(150)).await;
-                let Ok(list) = api.list(&ListParams::default()).await else { continue };
-                for route in list.items {
-                    // one that changed meanwhile is answered next time
-                    let _ = respond(&api, &route, answer).await;
-                }
-            }
-        }))
-    }
-}
-
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn respond(api: &Api<DynamicObject>, route: &DynamicObject, answer: Answer) -> Result<()> {
-    let generation = route.metadata.generation;
-    let known = &route.data["status"]["parents"][0]["conditions"][0]["observedGeneration"];
-    if known.as_i64() == generation {
-        return Ok(());
-    }
-    let (accepted, reason, message) = match answer {
-        Answer::Accepts => ("True", "Accepted", ""),
-        Answer::Refuses => ("False", "NotAllowedByListeners", "another route has this host"),
-    };
-    let condition = |kind: &str, status: &str, reason: &str| {
-        json!({"type": kind, "status": status, "reason": reason, "message": message,
-            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": generation})
-    };
-    let parents: Vec<Value> = route.data["spec"]["parentRefs"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|parent| {
-            json!({"parentRef": parent, "controllerName": "e2e.example/stand-in", "conditions": [
-                condition("Accepted", accepted, reason), condition("ResolvedRefs", "True", "ResolvedRefs"),
-            ]})
-        })
-        .collect();
-    let patch = json!({"metadata": {"resourceVersion": route.metadata.resource_version}, "status": {"parents": parents}});
-    api.patch_status(&route.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
-    Ok(())
-}
-
-fn routes(space: &Space) -> Api<DynamicObject> {
-    let resource = ApiResource::erase::<HttpRoute>(&());
-    Api::namespaced_with(space.lab().client().clone(), space.name(), &resource)
-}
-
-/// The weights of the app's route, by backend.
-async fn weights(space: &Space) -> Result<Vec<(String, i64)>> {
-    let Some(route) = routes(space).get_opt("shop").await? else { return Ok(Vec::new()) };
-    let backends = route.data["spec"]["rules"][0]["backendRefs"].as_array().cloned().unwrap_or_default();
-    let weight = |backend: &Value| {
-        (backend["name"].as_str().unwrap_or_default().to_owned(), backend["weight"].as_i64().unwrap_or(1))
-    };
-    Ok(backends.iter().map(weight).collect())
 }
 
 async fn until_weights(space: &Space, wanted: &[(&str, i64)]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What `kubectl phx plan` says of an edit is what then happens, over random edits of one app: the same revision, the
-//! same objects made and deleted, the same moves of the requests, the same end.
+//! same objects made and deleted, the same moves of the requests, the same end. Sizes, strategies, migrations with what
+//! runs around them, workers, hosts, gateways and Ingresses are edited, together and one after the other.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +9,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::audit::{Audit, Request, effects};
 use e2e::fixtures::{self, PATIENCE, migrating, plain, with};
+use e2e::gateway;
 use e2e::harness::{Lab, Seen, Space};
+use e2e::stand_in::{Answer, StandIn, routes, weights};
 use phoenix_operator::api::{PhoenixAppStatus, labels};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -23,6 +26,7 @@ const SETTLED: Duration = Duration::from_millis(1500);
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_of_random_edits_come_true() -> Result<()> {
     let lab = Lab::fake().await?;
+    gateway::define(&lab).await?;
     let cases = e2e::cases![edits_of_one_seed, edits_of_another_seed];
     fixtures::run(&lab, 2, cases).await?;
     Ok(())
@@ -46,10 +50,14 @@ fn spec() -> impl Strategy<Value = Value> {
     let pause = prop::sample::select(vec![None, Some(json!({})), Some(json!({"duration": "1s"}))]);
     let steps = prop::collection::vec((1..=100_i32, pause), 1..4);
     let sizes = (0..6_i32, 0..3_i32, prop::option::of(1..4_i32));
-    (1..4_u8, any::<bool>(), kind, steps, sizes, any::<bool>(), any::<bool>()).prop_map(
-        |(tag, migrates, kind, steps, (replicas, surge, preview), by_hand, marked)| {
+    let strategy = (kind, steps, sizes, any::<bool>());
+    (1..4_u8, strategy, phases(), workers(), traffic(), any::<bool>()).prop_map(
+        |(tag, (kind, steps, (replicas, surge, preview), by_hand), phases, workers, traffic, marked)| {
             let tag = format!("v{tag}");
-            let spec = if migrates { migrating(&tag) } else { plain(&tag) };
+            let spec = match phases {
+                Some(phases) => with(migrating(&tag), &json!({"migrations": phases})),
+                None => plain(&tag),
+            };
             let steps: Vec<Value> = steps
                 .into_iter()
                 .flat_map(|(weight, pause)| {
@@ -65,17 +73,76 @@ fn spec() -> impl Strategy<Value = Value> {
                 blue_green["previewReplicas"] = json!(size);
             }
             let env = if marked { json!([{"name": "MARK", "value": "yes"}]) } else { json!([]) };
-            with(
+            let spec = with(
                 spec,
-                &json!({"replicas": replicas, "env": env, "strategy": {
-                    "type": kind, "rolling": sizes, "canary": canary, "blueGreen": blue_green}}),
-            )
+                &json!({"replicas": replicas, "env": env, "workers": workers, "shutdown": {"endpointLag": "1s"},
+                    "strategy": {"type": kind, "rolling": sizes, "canary": canary, "blueGreen": blue_green}}),
+            );
+            with(spec, &traffic)
         },
     )
 }
 
+/// What runs around a migration; none: there is no migration.
+fn phases() -> impl Strategy<Value = Option<Value>> {
+    let phases = (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(before, contract, back)| {
+        let mut phases = json!({});
+        if before {
+            phases["before"] = json!([{"name": "backup", "command": ["pg_dump"]}]);
+        }
+        if contract {
+            phases["contract"] = json!({"command": ["/app/bin/contract"]});
+        }
+        if back {
+            phases["rollback"] = json!({"command": ["/app/bin/rollback"]});
+        }
+        phases
+    });
+    prop::option::of(phases)
+}
+
+/// Up to two workers, one of each strategy.
+fn workers() -> impl Strategy<Value = Vec<Value>> {
+    let sizes = (prop::option::of(0..3_i32), prop::option::of(1..3_i32));
+    sizes.prop_map(|(jobs, clock)| {
+        let jobs = jobs.map(|replicas| json!({"name": "jobs", "replicas": replicas}));
+        let clock =
+            clock.map(|replicas| json!({"name": "clock", "replicas": replicas, "strategy": "Recreate"}));
+        jobs.into_iter().chain(clock).collect()
+    })
+}
+
+/// Hosts, and the ways that lead from them to the app.
+fn traffic() -> impl Strategy<Value = Value> {
+    let hosts = prop::sample::select(vec![
+        json!([]),
+        json!(["shop.example.com"]),
+        json!(["shop.example.com", "www.example.com"]),
+        json!(["shop.example.org"]),
+    ]);
+    let parents = prop::sample::select(vec![
+        None,
+        Some(json!([{"name": "public"}])),
+        Some(json!([{"name": "public", "sectionName": "https"}])),
+        Some(json!([{"name": "public"}, {"name": "internal", "namespace": "default"}])),
+    ]);
+    (hosts, parents, any::<bool>()).prop_map(|(hosts, parents, ingress)| {
+        let mut traffic = json!({});
+        if hosts != json!([]) {
+            if let Some(parents) = parents {
+                traffic["gateway"] = json!({"parentRefs": parents});
+            }
+            if ingress {
+                traffic["ingress"] = json!({"className": "nginx"});
+            }
+        }
+        json!({"hosts": hosts, "traffic": traffic})
+    })
+}
+
 async fn edits(space: &Arc<Space>, seed: u64) -> Result<()> {
     let _operator = space.operator().await?;
+    let _gateway = StandIn::start(space, Answer::Accepts);
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -142,13 +209,15 @@ impl Edit<'_> {
             as_planned(&planned, &seen),
             "requests were planned to go {planned:?}, and went {seen:?}\n{plan:#}"
         );
+        self.routed(&plan).await?;
         let phase = plan["end"]["phase"].as_str().unwrap_or_default();
         println!(
-            "seed {}, edit {}: as planned: {} made, {} deleted, requests {planned:?}, {phase}",
+            "seed {}, edit {}: as planned: {} made, {} deleted, requests {planned:?}, {phase}; {}",
             self.seed,
             self.number,
             made.len(),
-            deleted.len()
+            deleted.len(),
+            self.features()
         );
         if phase == "Paused" {
             space.phx(&["promote", "--full"]).await?.coded(0)?;
@@ -157,6 +226,57 @@ impl Edit<'_> {
         // Nothing of the operator's is on its way when the next edit is planned.
         let writes = |one: &Request| one.namespace == space.name() && one.mutates();
         audit.until_rest(SETTLED, PATIENCE, writes).await
+    }
+
+    /// The route is there as the spec wants it, with the weight that the plan's last step about it says.
+    async fn routed(&self, plan: &Value) -> Result<()> {
+        let gateway = &self.spec["traffic"]["gateway"];
+        let steps = plan["steps"].as_array().into_iter().flatten();
+        let said =
+            |step: &Value| step["what"].as_str()?.strip_prefix("HTTPRoute shop sends ").map(str::to_owned);
+        let weight = steps.filter_map(said).next_back();
+        let weight = weight.and_then(|said| said.split_once(" % of the requests")?.0.parse::<i64>().ok());
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let route = routes(self.space).get_opt("shop").await?;
+            let present = weights(self.space).await?;
+            let preview = present.iter().find(|(name, _)| name == "shop-preview").map(|(_, weight)| *weight);
+            let right = match &route {
+                None => gateway.is_null(),
+                Some(route) => {
+                    let wanted = gateway["parentRefs"].as_array().map_or(0, Vec::len);
+                    let parents = route.data["spec"]["parentRefs"].as_array().map_or(0, Vec::len);
+                    route.data["spec"]["hostnames"] == self.spec["hosts"]
+                        && (parents, wanted > 0) == (wanted, true)
+                        && preview.unwrap_or_default() == weight.unwrap_or_default()
+                }
+            };
+            if right {
+                return Ok(());
+            }
+            ensure!(
+                tokio::time::Instant::now() < deadline,
+                "the route is {route:#?}, its weights {present:?}, where {weight:?} was planned\n{plan:#}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// What of the spec is more than sizes and a strategy.
+    fn features(&self) -> String {
+        let list = |value: &Value, field: &str| {
+            let names = value.as_array().into_iter().flatten().filter_map(|one| one[field].as_str());
+            names.collect::<Vec<_>>().join("+")
+        };
+        let phases = self.spec["migrations"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        format!(
+            "{}, phases [{}], workers [{}], gateways [{}], ingress {}",
+            self.spec["strategy"]["type"].as_str().unwrap_or_default(),
+            phases.collect::<Vec<_>>().join("+"),
+            list(&self.spec["workers"], "name"),
+            list(&self.spec["traffic"]["gateway"]["parentRefs"], "name"),
+            !self.spec["traffic"]["ingress"].is_null(),
+        )
     }
 
     async fn plan(&self) -> Result<Value> {
@@ -201,7 +321,9 @@ fn touched(plan: &Value) -> Touched {
     let Touched { made, applied, deleted } = &mut touched;
     for change in plan["objects"].as_array().into_iter().flatten() {
         let text = |field: &str| change[field].as_str().unwrap_or_default().to_owned();
-        let name = format!("{}s/{}", text("kind").to_lowercase(), text("name"));
+        let kind = text("kind").to_lowercase();
+        let plural = if kind.ends_with('s') { "es" } else { "s" };
+        let name = format!("{kind}{plural}/{}", text("name"));
         match text("action").as_str() {
             "create" => _ = made.insert(name),
             "apply" => _ = applied.insert(name),

@@ -33,6 +33,9 @@ pub const MIGRATION: &str = "phoenix-operator.dev/migration";
 /// Label: the app that a Job or its pod tests.
 pub const SMOKE: &str = "phoenix-operator.dev/smoke";
 
+/// Label that Kubernetes gives the pods of a Job: its name (well-known labels, since 1.27).
+pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+
 /// Annotation of the app: a person's command.
 pub const COMMAND: &str = "phoenix-operator.dev/command";
 /// Annotation of a `ControllerRevision`: when its migration succeeded.

@@ -201,6 +201,17 @@ pub fn stage_job(app: &AppName, revision: &RevisionName, stage: Stage, attempt: 
     format!("{}{rest}", app.as_str()[..room].trim_end_matches('-'))
 }
 
+/// The stage that the Job of this name is of; the other way round.
+pub fn stage_of_job(name: &str) -> Stage {
+    // what comes before the revision and the attempt
+    let Some(rest) = name.rsplitn(3, '-').nth(2) else { return Stage::Migrate };
+    let Some((front, last)) = rest.rsplit_once('-') else { return Stage::Migrate };
+    match last.parse::<usize>() {
+        Ok(_) if front.ends_with("-before") => Stage::of(Some(&format!("before-{last}"))),
+        _ => Stage::of(Some(last)),
+    }
+}
+
 /// The Job of a smoke test in an attempt; a hash tells its tests, and the spans they are made for, apart.
 ///
 /// Shortened as that of a migration.
@@ -243,6 +254,18 @@ mod tests {
 
     fn revision() -> RevisionName {
         "7f3a9c1d2e".parse().unwrap()
+    }
+
+    #[test]
+    fn a_job_names_its_stage() {
+        let stages = [Stage::Migrate, Stage::Before(0), Stage::Before(11), Stage::Contract, Stage::Rollback];
+        for app in ["shop", "shop-contract", "my-before-1", "a-rather-long-name-of-an-app-before"] {
+            for stage in stages {
+                let job = stage_job(&app.parse().unwrap(), &revision(), stage, 12);
+                assert_eq!(stage_of_job(&job), stage, "{job}");
+            }
+        }
+        assert_eq!(stage_of_job(""), Stage::Migrate);
     }
 
     #[test]

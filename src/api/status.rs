@@ -491,7 +491,38 @@ pub struct LastCommand {
     /// Counts accepted commands.
     #[serde(default)]
     pub n: i64,
+    /// Answered before; none acts again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<String>,
 }
+
+impl LastCommand {
+    /// A command in these words was answered, however they are spaced.
+    pub fn answered(&self, text: &str) -> bool {
+        let text = Self::words(text);
+        Self::words(&self.text) == text || self.earlier.contains(&text)
+    }
+
+    /// A text's words, one space apart.
+    pub fn words(text: &str) -> String {
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// This command in words that were not answered yet: if they were, with one more, which means nothing.
+    pub fn unanswered(last: Option<&Self>, text: &str) -> String {
+        let answered = |text: &String| last.is_some_and(|last| last.answered(text));
+        let mut fresh = text.to_owned();
+        let mut number = 1_u32;
+        while answered(&fresh) && number < u32::MAX {
+            number += 1;
+            fresh = format!("{text} {AGAIN}{number}");
+        }
+        fresh
+    }
+}
+
+/// Begins the last word of a command that is given again: `again-2`.
+pub const AGAIN: &str = "again-";
 
 /// The answer to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

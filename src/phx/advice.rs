@@ -1,7 +1,7 @@
 //! PURE. What a person can do now.
 
-use super::view::{StepState, View};
-use crate::api::Phase;
+use super::view::{FollowUpView, StepState, View};
+use crate::api::{FollowUpKind, FollowUpState, Phase};
 
 /// Commands that help now, each with a word on what it does; none while all goes by itself.
 pub fn advice(view: &View) -> Vec<String> {
@@ -37,6 +37,8 @@ pub fn advice(view: &View) -> Vec<String> {
         Phase::RollingOut | Phase::Migrating if attempt.is_some() && !view.paused => {
             advice.push(line("abort", "everything returns to the stable revision"));
         }
+        // What comes next is about the way back first.
+        Phase::RolledBack if view.follow_up.as_ref().is_some_and(FollowUpView::failed) => {}
         Phase::Failed | Phase::Aborted | Phase::RolledBack | Phase::Paused => {
             if attempt.is_some_and(|attempt| attempt.held) {
                 advice.push(line("abort", "everything returns to the stable revision"));
@@ -60,5 +62,39 @@ pub fn advice(view: &View) -> Vec<String> {
         }
         Phase::Healthy | Phase::RollingBack | Phase::RollingOut | Phase::Migrating => {}
     }
+    if let Some(follow_up) = &view.follow_up {
+        follows(follow_up, &line, &mut advice);
+    }
     advice
+}
+
+/// What helps a contract or a way back of migrations. Whatever becomes of them, what serves stays.
+fn follows(follow_up: &FollowUpView, line: &dyn Fn(&str, &str) -> String, advice: &mut Vec<String>) {
+    let contract = follow_up.kind == FollowUpKind::Contract;
+    let (again, up) = if contract {
+        ("runs the contract again", "gives the contract up until `retry`; what serves stays")
+    } else {
+        ("rolls the migrations back again", "leaves the migrations as they are now; what serves stays")
+    };
+    match follow_up.state {
+        FollowUpState::Running => {
+            advice.push(line("logs --follow-up --follow", "what its Job says"));
+            advice.push(line("abort", up));
+        }
+        FollowUpState::WaitingToRetry | FollowUpState::Failed if follow_up.failed() => {
+            if follow_up.reason != "AbortedByCommand" {
+                let cure = if contract {
+                    "cure in the database what its log names, or apply a release with another contract"
+                } else {
+                    "cure in the database what its log names; it may be half rolled back"
+                };
+                advice.push(cure.to_owned());
+            }
+            advice.push(line("retry", again));
+            if follow_up.state == FollowUpState::WaitingToRetry {
+                advice.push(line("abort", up));
+            }
+        }
+        _ => {}
+    }
 }

@@ -297,7 +297,7 @@ impl Doctor {
     /// When the Job cannot be made, or the release does not answer.
     pub async fn run(self, cluster: &Cluster, format: Format) -> Result<Exit> {
         let app = cluster.app(self.app.as_deref()).await?;
-        let snapshot = gather(cluster, app).await?;
+        let snapshot = gather(cluster, app).await?.with(&["ControllerRevision"])?;
         let template = revision(&snapshot, self.candidate)?.pod_template;
         let command = vec![program(&snapshot.app), "eval".to_owned(), SCRIPT.to_owned()];
         let job = job(&snapshot.app, template, &command, true, self.timeout.into());

@@ -5,15 +5,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    advice::advice,
-    exit::Exit,
-    gather::gather,
-    output::Format,
-    place::Cluster,
-    render::phase,
-    tree::age,
-    view::{View, view},
+    advice::advice, exit::Exit, gather::gather, output::Format, place::Cluster, render::phase, tree::age,
+    view::View,
 };
+use crate::api::FollowUpState;
 
 /// Say in one paragraph how the app stands, why, and what to do.
 #[derive(Debug, Args)]
@@ -38,7 +33,7 @@ impl Explain {
     /// When the app or its children cannot be read.
     pub async fn run(self, cluster: &Cluster, format: Format) -> Result<Exit> {
         let app = cluster.app(self.app.as_deref()).await?;
-        let view = view(&gather(cluster, app).await?);
+        let view = gather(cluster, app).await?.view();
         let explanation = Explanation {
             app: view.name.clone(),
             phase: phase(&view),
@@ -109,13 +104,15 @@ pub fn causes(view: &View) -> String {
     }
     if let Some(migration) = view.migration.as_ref().filter(|migration| migration.state != "succeeded") {
         let code = migration.exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
-        let tail: Vec<&str> =
-            migration.log_tail.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let said = match tail.as_slice() {
-            [] => String::new(),
-            lines => format!(": its log ends \"{}\"", lines[lines.len().saturating_sub(3)..].join(" / ")),
-        };
-        sentences.push(format!("The migration: {}{code}{said}.", migration.state));
+        let said = said(&migration.log_tail);
+        sentences.push(format!("The {}: {}{code}{said}.", migration.what, migration.state));
+    }
+    if let Some(follow_up) = view.follow_up.as_ref().filter(|known| known.state != FollowUpState::Succeeded) {
+        let message = ended(&follow_up.message);
+        let why = if message.is_empty() { String::new() } else { format!(": {message}") };
+        let again = follow_up.retry_seconds.map(|left| format!(" in {}", age(left))).unwrap_or_default();
+        let said = said(&follow_up.log_tail);
+        sentences.push(format!("The {}: {}{again}{why}{said}.", follow_up.what(), follow_up.stands()));
     }
     if let Some(worst) = view.worst()
         && !view.message.contains(worst)
@@ -124,7 +121,8 @@ pub fn causes(view: &View) -> String {
     }
     // Only what the sentences above do not say already.
     for gate in &view.gates {
-        let known = ["Ready", "Available", "Reconciling", "Stalled"].contains(&gate.name.as_str());
+        let told = gate.name == "Contracted" && view.follow_up.is_some();
+        let known = told || ["Ready", "Available", "Reconciling", "Stalled"].contains(&gate.name.as_str());
         let first = gate.message.lines().next().unwrap_or_default();
         if !known && gate.status == "False" && !first.is_empty() && !view.message.contains(first) {
             sentences.push(format!(
@@ -135,7 +133,20 @@ pub fn causes(view: &View) -> String {
             ));
         }
     }
+    if !view.unread.is_empty() {
+        let kinds = view.unread.join(", ");
+        sentences.push(format!("This is without what you may not list: {kinds}."));
+    }
     sentences.join(" ")
+}
+
+/// The end of a log, in a sentence.
+fn said(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines.as_slice() {
+        [] => String::new(),
+        lines => format!(": its log ends \"{}\"", lines[lines.len().saturating_sub(3)..].join(" / ")),
+    }
 }
 
 /// A sentence's end is written once.

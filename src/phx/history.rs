@@ -123,7 +123,7 @@ impl History {
     pub async fn run(self, cluster: &Cluster, format: Format) -> Result<Exit> {
         let app = cluster.app(self.app.as_deref()).await?;
         let status = app.status.clone().unwrap_or_default();
-        let rows = rows(&status, &images(&gather(cluster, app).await?));
+        let rows = rows(&status, &images(&gather(cluster, app).await?.snapshot));
         format.print(&rows, || text(&rows))?;
         Ok(Exit::Done)
     }

@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use super::{exit::Exit, gather::gather, place::Cluster, view::ready_pods};
 use crate::{
-    api::{PhoenixApp, labels},
+    api::{PhoenixApp, labels, names},
     controller::snapshot::Snapshot,
 };
 
@@ -31,9 +31,12 @@ pub struct Logs {
     /// Of the stable revision's pods only.
     #[arg(long, group = "whose")]
     stable: bool,
-    /// Of the migration.
+    /// Of the migration, and of what runs before it.
     #[arg(long, group = "whose")]
     migration: bool,
+    /// Of what follows the rollout: a contract, or the way back of migrations.
+    #[arg(long, group = "whose")]
+    follow_up: bool,
     /// Of each pod so many of the last lines; -1: all.
     #[arg(long, default_value_t = 200, allow_negative_numbers = true)]
     tail: i64,
@@ -94,8 +97,19 @@ fn selector(app: &PhoenixApp, logs: &Logs) -> Result<String, String> {
     let status = app.status.clone().unwrap_or_default();
     let web = format!("{}={name},{}={}", labels::APP, labels::COMPONENT, labels::WEB);
     let of = |revision: &str| format!("{web},{}={revision}", labels::REVISION);
+    let migration = format!("{}={name}", labels::MIGRATION);
+    let follow_up = status.follow_up.as_ref().and_then(|known| {
+        let (app, revision) = (name.parse().ok()?, known.revision.parse().ok()?);
+        Some(names::stage_job(&app, &revision, known.kind.stage(), known.attempt))
+    });
     if logs.migration {
-        return Ok(format!("{}={name}", labels::MIGRATION));
+        let other = follow_up.map(|job| format!(",{}!={job}", labels::JOB_NAME)).unwrap_or_default();
+        return Ok(migration + &other);
+    }
+    if logs.follow_up {
+        let job =
+            follow_up.ok_or("nothing follows the last rollout: no contract, no way back of migrations")?;
+        return Ok(format!("{migration},{}={job}", labels::JOB_NAME));
     }
     if logs.candidate {
         let candidate = status.candidate.ok_or("there is no candidate: no rollout is under way")?;
@@ -146,7 +160,7 @@ impl Remote {
     pub async fn run(self, cluster: &Cluster) -> Result<Exit> {
         let app = cluster.app(self.app.as_deref()).await?;
         let program = program(&app);
-        let pod = self.which.pod(&gather(cluster, app).await?)?;
+        let pod = self.which.find(cluster, app).await?;
         eprintln!("{program} remote on pod {pod}; Ctrl-C twice leaves it");
         let mut command = exec(cluster, &pod, true);
         command.args([program.as_str(), "remote"]);
@@ -162,7 +176,7 @@ impl Rpc {
     pub async fn run(self, cluster: &Cluster) -> Result<Exit> {
         let app = cluster.app(self.app.as_deref()).await?;
         let program = program(&app);
-        let pod = self.which.pod(&gather(cluster, app).await?)?;
+        let pod = self.which.find(cluster, app).await?;
         let mut command = exec(cluster, &pod, false);
         command.args([program.as_str(), "rpc", &self.expression]);
         attached(command).await
@@ -170,6 +184,14 @@ impl Rpc {
 }
 
 impl Which {
+    /// The pod that is meant; one that is named needs not be looked for.
+    async fn find(&self, cluster: &Cluster, app: PhoenixApp) -> Result<String> {
+        match &self.pod {
+            Some(name) => Ok(name.clone()),
+            None => self.pod(&gather(cluster, app).await?.with(&["Pod"])?),
+        }
+    }
+
     /// The name of the pod that is meant: a ready one.
     fn pod(&self, snapshot: &Snapshot) -> Result<String> {
         let status = snapshot.app.status.clone().unwrap_or_default();
@@ -267,6 +289,14 @@ mod tests {
         ] {
             assert_eq!(selector(&paused, &logs(words)), Ok(wanted));
         }
+        let contracting = scene::contract_failed().0.app;
+        let job = format!("shop-contract-{}-2", scene::NEW);
+        for (word, sign) in [("--migration", "!="), ("--follow-up", "=")] {
+            let wanted =
+                format!("phoenix-operator.dev/migration=shop,batch.kubernetes.io/job-name{sign}{job}");
+            assert_eq!(selector(&contracting, &logs(&[word])), Ok(wanted));
+        }
+        assert!(selector(&paused, &logs(&["--follow-up"])).unwrap_err().contains("nothing follows"));
         assert!(selector(&scene::healthy().0.app, &logs(&["--candidate"])).is_err());
         assert!(selector(&scene::unseen().0.app, &logs(&["--stable"])).is_err());
     }

@@ -164,7 +164,7 @@ impl Mesh {
     pub async fn run(self, cluster: &Cluster, format: Format) -> Result<Exit> {
         let app = cluster.app(self.app.as_deref()).await?;
         let program = program(&app);
-        let snapshot = gather(cluster, app).await?;
+        let snapshot = gather(cluster, app).await?.with(&["Pod"])?;
         let asking = ready_nodes(&snapshot).into_iter().map(|pod| {
             let name = pod.metadata.name.clone().unwrap_or_default();
             let mut command = exec(cluster, &name, false);

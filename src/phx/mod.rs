@@ -8,6 +8,7 @@ mod exit;
 mod explain;
 mod gather;
 mod history;
+mod ignorance;
 mod inside;
 mod mesh;
 mod one_off;

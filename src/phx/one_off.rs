@@ -71,7 +71,7 @@ impl Run {
     /// When there is no such revision, or the Job cannot be made or followed.
     pub async fn run(self, cluster: &Cluster) -> Result<Exit> {
         let app = cluster.app(self.app.as_deref()).await?;
-        let snapshot = gather(cluster, app).await?;
+        let snapshot = gather(cluster, app).await?.with(&["ControllerRevision"])?;
         let revision = revision(&snapshot, self.candidate)?;
         let command = command(&snapshot.app, &self.command);
         let template = revision.job_template.clone().unwrap_or_else(|| revision.pod_template.clone());

@@ -62,3 +62,21 @@ pub fn colours() -> bool {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     on_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    /// To readers of YAML 1.1, as kubectl and Argo CD have them, a bare `n` is `false`: the count would be lost.
+    #[test]
+    fn keys_that_older_yaml_takes_for_booleans_are_quoted() {
+        let keys = ["n", "N", "y", "no", "yes", "on", "off", "true"];
+        for key in keys {
+            let yaml = serde_saphyr::to_string(&json!({"lastCommand": {key: 1}})).unwrap();
+            assert!(
+                yaml.contains(&format!("\"{key}\": 1")) || yaml.contains(&format!("'{key}': 1")),
+                "{yaml}"
+            );
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::api::Phase;
+use crate::api::{FollowUpKind, FollowUpState, Phase};
 
 /// An app, in one picture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,9 +38,15 @@ pub struct View {
     /// Workers that have pods or are to have some.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<WorkerView>,
+    /// Children that the person may not list, as `pods`; nothing is said of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
     /// The migration, while there is something to say of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migration: Option<MigrationView>,
+    /// What follows the last rollout: a contract, or the way back of migrations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub follow_up: Option<FollowUpView>,
     /// The conditions, gates and all.
     pub gates: Vec<GateView>,
     /// Seconds since bake began.
@@ -129,10 +135,12 @@ pub struct RevisionView {
     /// Its image, as far as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Pods that are asked for.
-    pub asked: i32,
-    /// Pods that receive requests.
-    pub serving: i32,
+    /// Pods that are asked for, as far as that may be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<i32>,
+    /// Pods that receive requests, as far as that may be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving: Option<i32>,
     /// Share of all serving pods, in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<i32>,
@@ -169,6 +177,8 @@ pub struct PodView {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationView {
+    /// What runs: `migration`, or a `step` before it, as `step backup before the migration`.
+    pub what: String,
     /// Its Job, while there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
@@ -183,6 +193,35 @@ pub struct MigrationView {
     /// The end of its log.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub log_tail: String,
+    /// Its pods.
+    pub pods: Vec<PodView>,
+}
+
+/// What follows a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FollowUpView {
+    /// `Contract` or `Rollback`.
+    pub kind: FollowUpKind,
+    /// The revision whose command and image it has.
+    pub revision: String,
+    /// How it stands.
+    pub state: FollowUpState,
+    /// Why, in one word for programs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// What it waits for, or what is known of a failure.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The end of its log, if it failed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub log_tail: String,
+    /// Seconds until it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_seconds: Option<i64>,
+    /// Its Job, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// Its pods.
     pub pods: Vec<PodView>,
 }
@@ -204,11 +243,42 @@ pub struct GateView {
     pub since_seconds: i64,
 }
 
+impl FollowUpView {
+    /// What it is, in words.
+    pub fn what(&self) -> String {
+        match self.kind {
+            FollowUpKind::Contract => format!("contract of revision {}", self.revision),
+            FollowUpKind::Rollback => format!("way back of the migrations of revision {}", self.revision),
+        }
+    }
+
+    /// How it stands, in words.
+    pub fn stands(&self) -> &'static str {
+        match self.state {
+            FollowUpState::Pending => "waits",
+            FollowUpState::Running => "running",
+            FollowUpState::Ending => "being ended",
+            FollowUpState::WaitingToRetry => "failed, to be tried again",
+            FollowUpState::Failed if self.reason == "AbortedByCommand" => "given up",
+            FollowUpState::Failed if self.reason == "NewerSpec" => "not run",
+            FollowUpState::Failed => "failed",
+            FollowUpState::Succeeded => "done",
+        }
+    }
+
+    /// It failed, and a person may have to do something. One that a newer spec came before is over.
+    pub fn failed(&self) -> bool {
+        matches!(self.state, FollowUpState::WaitingToRetry | FollowUpState::Failed)
+            && self.reason != "NewerSpec"
+    }
+}
+
 impl View {
     /// The worst of what is wrong with pods, those of the candidate first.
     pub fn worst(&self) -> Option<&str> {
         let pods = self.revisions.iter().flat_map(|revision| &revision.pods);
         let migrating = self.migration.iter().flat_map(|migration| &migration.pods);
-        migrating.chain(pods).find_map(|pod| pod.trouble.as_deref())
+        let following = self.follow_up.iter().flat_map(|follow_up| &follow_up.pods);
+        migrating.chain(pods).chain(following).find_map(|pod| pod.trouble.as_deref())
     }
 }

@@ -84,8 +84,12 @@ impl Cluster {
         {
             return Ok(app);
         }
-        let mut all =
-            self.apps().list(&ListParams::default()).await.map_err(|error| self.unreachable(&error))?.items;
+        let mut all = match (self.apps().list(&ListParams::default()).await, name) {
+            (Err(kube::Error::Api(status)), Some(name)) if status.code == 403 => {
+                bail!("there is no PhoenixApp {name} in namespace {namespace}")
+            }
+            (list, _) => list.map_err(|error| self.unreachable(&error))?.items,
+        };
         let names: Vec<_> = all.iter().filter_map(|app| app.metadata.name.clone()).collect();
         match (name, all.len()) {
             (None, 1) => Ok(all.remove(0)),
@@ -109,6 +113,12 @@ impl Cluster {
             kube::Error::Api(status) if status.code == 404 => anyhow!(
                 "the API server knows no PhoenixApp: install the operator with its definition, \
                  or choose another cluster with --context"
+            ),
+            kube::Error::Api(status) if status.code == 403 => anyhow!(
+                "reading PhoenixApps in namespace {}: {}; the right to `get` them is needed, and that to `list` them \
+                 unless the app is named",
+                self.namespace,
+                status.message
             ),
             kube::Error::Api(status) => {
                 anyhow!("reading PhoenixApps in namespace {}: {}", self.namespace, status.message)

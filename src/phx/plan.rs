@@ -16,14 +16,15 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{
     exit::Exit,
-    gather::{gather, nothing},
+    gather::{Gathered, gather, has_gateway_api, nothing},
+    ignorance,
     output::Format,
     place::{Cluster, Place},
     preview::{NewRevision, Preview, Step, preview},
     tree::{age, table},
 };
 use crate::{
-    api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp, names},
+    api::{PhoenixApp, PhoenixAppSpec, PhoenixAppStatus, RevisionName, ValidatedApp, names},
     build::{self, Revision, Settings},
     cli::admission,
     controller::{drift::Drifts, goal, observe, snapshot::Snapshot},
@@ -63,10 +64,17 @@ pub struct Outlook {
     pub new: bool,
     /// Fields of the spec that change.
     pub fields: Vec<String>,
+    /// What is not known, or taken for granted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What would happen.
     #[serde(flatten)]
     pub preview: Preview,
 }
+
+/// Kinds without which nothing can be said of what would happen.
+const NEEDED: [&str; 7] =
+    ["ControllerRevision", "Deployment", "ReplicaSet", "Pod", "Service", "EndpointSlice", "Job"];
 
 impl Plan {
     /// Shows the plan.
@@ -90,17 +98,22 @@ impl Plan {
         let edited = self.admitted(&cluster, &object).await?;
         let app = valid(&edited)?;
         let there = cluster.apps().get_opt(&name).await.context("reading the app")?;
-        let Some(there) = there else { return from_nothing(&app) };
-        let mut snapshot = gather(&cluster, there.clone()).await?;
+        let Some(there) = there else {
+            let asked = app.spec.traffic.gateway.is_some();
+            let gateway = if asked { Some(has_gateway_api(&cluster.client).await?) } else { None };
+            return from_nothing(&app, gateway);
+        };
+        let gathered = gather(&cluster, there.clone()).await?;
+        let unread = gathered.unread.clone();
+        let mut snapshot = gathered.with(&NEEDED).context("planning an edit")?;
         snapshot.app = Arc::new(PhoenixApp { status: there.status.clone(), ..edited.clone() });
         let (stored, unreadable) = snapshot.stored();
         if let Some(first) = unreadable.first() {
             bail!("{first}");
         }
-        let mut world = observe::observe(&snapshot, &stored).world;
-        compare_with(&mut world, &snapshot, &app, &stored);
+        let gathered = Gathered { snapshot, unread };
         let fields = differences(&there, &edited)?;
-        outlook(&app, &stored, there.status.unwrap_or_default(), world, &snapshot, fields)
+        informed(&app, &stored, there.status.unwrap_or_default(), &gathered, &there.spec, fields)
     }
 
     /// What the API server would make of the file.
@@ -136,14 +149,43 @@ fn offline(object: Value) -> Result<Outlook> {
         let faults: Vec<_> = faults.iter().map(|fault| format!("  {fault}")).collect();
         anyhow::anyhow!("the app is invalid:\n{}", faults.join("\n"))
     })?;
-    from_nothing(&app)
+    from_nothing(&app, None)
 }
 
-fn from_nothing(app: &ValidatedApp) -> Result<Outlook> {
-    let mut world = World { gateway_api: true, ..World::default() };
+/// PURE. The plan for a new app. `gateway`: whether the cluster has the Gateway API, if it was asked.
+///
+/// # Errors
+/// In the impossible case that no name is free for its revision.
+pub fn from_nothing(app: &ValidatedApp, gateway: Option<bool>) -> Result<Outlook> {
+    let mut world = World { gateway_api: gateway.unwrap_or(true), ..World::default() };
     let snapshot = absent(app);
     compare_with(&mut world, &snapshot, app, &BTreeMap::new());
-    outlook(app, &BTreeMap::new(), PhoenixAppStatus::default(), world, &snapshot, Vec::new())
+    let mut outlook =
+        outlook(app, &BTreeMap::new(), PhoenixAppStatus::default(), world, &snapshot, Vec::new())?;
+    outlook.notes.extend(ignorance::gateway_note(&app.spec, gateway));
+    Ok(outlook)
+}
+
+/// PURE. The plan for an app of which this was read.
+///
+/// # Errors
+/// In the impossible case that no name is free for a new revision.
+pub fn informed(
+    app: &ValidatedApp,
+    stored: &BTreeMap<RevisionName, Revision>,
+    status: PhoenixAppStatus,
+    gathered: &Gathered,
+    before: &PhoenixAppSpec,
+    fields: Vec<String>,
+) -> Result<Outlook> {
+    let Gathered { snapshot, unread } = gathered;
+    let mut world = observe::observe(snapshot, stored).world;
+    compare_with(&mut world, snapshot, app, stored);
+    ignorance::assume(&mut world, &status, unread);
+    let mut outlook = outlook(app, stored, status, world, snapshot, fields)?;
+    ignorance::tell(&mut outlook, unread, [before, &app.spec]);
+    outlook.notes.extend(ignorance::gateway_note(&app.spec, Some(snapshot.gateway_api)));
+    Ok(outlook)
 }
 
 /// PURE. The app, of which nothing is there.
@@ -213,6 +255,7 @@ pub fn outlook(
         new: !stored.contains_key(&desired),
         revision: desired.to_string(),
         fields,
+        notes: Vec::new(),
         preview: preview(&goal::goal(app, &desired), status, world, new, now),
     })
 }
@@ -269,13 +312,14 @@ fn compare(path: &str, old: &Value, new: &Value, fields: &mut Vec<String>) {
 
 /// PURE. The outlook for people.
 pub fn text(outlook: &Outlook) -> String {
-    let Outlook { app, revision, new, fields, preview } = outlook;
+    let Outlook { app, revision, new, fields, notes, preview } = outlook;
     let mut lines = fields.clone();
     lines.push(if *new {
         format!("{app}: a new revision, {revision}")
     } else {
         format!("{app}: no new revision; {revision} is known")
     });
+    lines.extend(notes.iter().map(|note| format!("note: {note}")));
     if preview.steps.is_empty() && preview.objects.is_empty() {
         lines.push("nothing would change\n".to_owned());
         return lines.join("\n");

@@ -3,9 +3,12 @@
 use super::{
     advice::advice,
     tree::{Node, Paint, age},
-    view::{AttemptView, GateView, MigrationView, PodView, RevisionView, StepState, View, WorkerView},
+    view::{
+        AttemptView, FollowUpView, GateView, MigrationView, PodView, RevisionView, StepState, View,
+        WorkerView,
+    },
 };
-use crate::api::Phase;
+use crate::api::{FollowUpState, Phase};
 
 /// Lines of a log tail that the tree shows.
 const TAIL: usize = 6;
@@ -43,12 +46,19 @@ pub fn render(view: &View, colours: bool) -> Vec<String> {
     if let Some(migration) = &view.migration {
         root.push(self::migration(migration));
     }
+    if let Some(follow_up) = &view.follow_up {
+        root.push(self::follow_up(follow_up));
+    }
     if !view.gates.is_empty() {
         let gates = view.gates.iter().map(|one| gate(one, &view.message));
         root.push(Node::new(Paint::Bold, "gates").with(gates));
     }
     if let Some(last) = &view.last_command {
         root.push(Node::new(Paint::Dim, "last command:").and(Paint::Plain, last.clone()));
+    }
+    if !view.unread.is_empty() {
+        let kinds = view.unread.join(", ");
+        root.push(Node::new(Paint::Busy, format!("not shown, for you may not list them: {kinds}")));
     }
     let advice = advice(view);
     if !advice.is_empty() {
@@ -76,12 +86,19 @@ const fn paint(phase: Option<Phase>) -> Paint {
 fn revision(revision: &RevisionView) -> Node {
     let shares = match (revision.share, revision.weight) {
         (Some(share), Some(weight)) => format!("{share} % of serving pods (weight {weight} %)"),
-        (Some(share), None) if revision.serving > 0 => format!("{share} % of serving pods"),
+        (Some(share), None) if revision.serving.is_some_and(|serving| serving > 0) => {
+            format!("{share} % of serving pods")
+        }
         (_, Some(weight)) => format!("weight {weight} %"),
         _ => String::new(),
     };
-    let count = format!("{}/{} serve", revision.serving, revision.asked);
-    let full = revision.serving >= revision.asked;
+    let count = match (revision.serving, revision.asked) {
+        (Some(serving), Some(asked)) => format!("{serving}/{asked} serve"),
+        (Some(serving), None) => format!("{serving} serve"),
+        (None, Some(asked)) => format!("{asked} asked for"),
+        (None, None) => String::new(),
+    };
+    let full = revision.serving >= revision.asked || revision.serving.is_none();
     Node::new(Paint::Bold, revision.name.clone())
         .and(Paint::Good, revision.parts.join(", "))
         .and(if full { Paint::Plain } else { Paint::Busy }, count)
@@ -158,18 +175,40 @@ fn migration(migration: &MigrationView) -> Node {
         _ => Paint::Bad,
     };
     let code = migration.exit_code.map(|code| format!("exit code {code}")).unwrap_or_default();
-    let mut node = Node::new(Paint::Bold, "migration")
+    let mut node = Node::new(Paint::Bold, migration.what.clone())
         .and(Paint::Plain, migration.job.as_ref().map(|job| format!("Job {job}")).unwrap_or_default())
         .and(paint, migration.state)
         .and(Paint::Bad, code);
     if !migration.message.is_empty() {
         node.push(Node::new(Paint::Bad, migration.message.clone()));
     }
-    let tail: Vec<&str> = migration.log_tail.lines().collect();
-    for line in &tail[tail.len().saturating_sub(TAIL)..] {
-        node.push(Node::new(Paint::Dim, format!("| {line}")));
+    node.with(tail(&migration.log_tail)).with(migration.pods.iter().map(pod))
+}
+
+/// The end of a log.
+fn tail(log: &str) -> impl Iterator<Item = Node> {
+    let lines: Vec<&str> = log.lines().collect();
+    let from = lines.len().saturating_sub(TAIL);
+    lines.into_iter().skip(from).map(|line| Node::new(Paint::Dim, format!("| {line}")))
+}
+
+fn follow_up(follow_up: &FollowUpView) -> Node {
+    let paint = match follow_up.state {
+        FollowUpState::Succeeded => Paint::Good,
+        FollowUpState::Pending | FollowUpState::Running => Paint::Busy,
+        FollowUpState::Ending | FollowUpState::WaitingToRetry | FollowUpState::Failed => Paint::Bad,
+    };
+    let mut node = Node::new(Paint::Bold, follow_up.what())
+        .and(Paint::Plain, follow_up.job.as_ref().map(|job| format!("Job {job}")).unwrap_or_default())
+        .and(paint, follow_up.stands())
+        .and(Paint::Dim, follow_up.retry_seconds.map(|left| format!("in {}", age(left))).unwrap_or_default());
+    if !follow_up.message.is_empty() {
+        node.push(Node::new(
+            if follow_up.failed() { Paint::Bad } else { Paint::Plain },
+            follow_up.message.clone(),
+        ));
     }
-    node.with(migration.pods.iter().map(pod))
+    node.with(tail(&follow_up.log_tail)).with(follow_up.pods.iter().map(pod))
 }
 
 fn gate(gate: &GateView, said: &str) -> Node {

@@ -12,13 +12,13 @@ use serde_json::Value;
 use super::{
     exit::Exit,
     explain::paragraph,
-    gather::gather,
+    gather::{Gathered, gather},
     inside::captured,
     output::Format,
     place::Cluster,
     redact::{self, Taken},
     render::render,
-    view::view,
+    view::view_without,
     zip::zip,
 };
 use crate::{api::LogTail, controller::snapshot::Snapshot};
@@ -55,7 +55,7 @@ impl Report {
     pub async fn run(self, cluster: &Cluster, format: Format) -> Result<Exit> {
         let app = cluster.app(self.app.as_deref()).await?;
         let name = app.name_any();
-        let snapshot = gather(cluster, app).await?;
+        let gathered = gather(cluster, app).await?;
         let events = events(cluster, &name).await;
         let log = operator_log(cluster, &name).await;
         let version = captured({
@@ -64,7 +64,7 @@ impl Report {
             command
         });
         let version = version.await.unwrap_or_else(|error| format!("{error:#}"));
-        let files = contents(&snapshot, events, &log, &version)?;
+        let files = contents(&gathered, events, &log, &version)?;
         let file = self.file.unwrap_or_else(|| PathBuf::from(format!("{name}-report.zip")));
         std::fs::write(&file, zip(&files)?).with_context(|| format!("writing {}", file.display()))?;
         let written = Written { file, files: files.into_iter().map(|(name, _)| name).collect() };
@@ -84,11 +84,12 @@ impl Report {
 /// # Errors
 /// When an object cannot be written as YAML.
 pub fn contents(
-    snapshot: &Snapshot,
+    gathered: &Gathered,
     events: Value,
     log: &str,
     version: &str,
 ) -> Result<Vec<(String, String)>> {
+    let Gathered { snapshot, unread } = gathered;
     let mut taken = Taken::new();
     let mut objects: Vec<(String, Value)> = Vec::new();
     objects.push(named("PhoenixApp", &*snapshot.app)?);
@@ -137,7 +138,7 @@ pub fn contents(
     for (_, object) in &mut objects {
         redact::object(object, &mut taken);
     }
-    let view = view(&without_logs(snapshot));
+    let view = view_without(&without_logs(snapshot), unread);
     let mut files = vec![
         ("explain.txt".to_owned(), paragraph(&view)),
         ("status.txt".to_owned(), render(&view, false).join("\n")),
@@ -232,7 +233,13 @@ mod tests {
         let app = std::sync::Arc::make_mut(&mut scene.app);
         app.spec.env = serde_json::from_value(json!([{"name": "API_KEY", "value": "topsecret"}])).unwrap();
         let events = json!([{"message": "env API_KEY=topsecret"}]);
-        let files = contents(&scene, events, "the operator saw topsecret", "v1.36").unwrap();
+        let files = contents(
+            &Gathered { snapshot: scene, unread: Vec::new() },
+            events,
+            "the operator saw topsecret",
+            "v1.36",
+        )
+        .unwrap();
         let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
         for wanted in [
             "explain.txt",

@@ -1,6 +1,6 @@
 //! `kubectl phx status`: a tree of the app, once or as it changes.
 
-use std::{fmt::Debug, pin::Pin, time::Duration};
+use std::{fmt::Debug, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -26,11 +26,11 @@ use serde::de::DeserializeOwned;
 
 use super::{
     exit::Exit,
-    gather::{gather, nothing},
+    gather::{Unread, gather, nothing},
     output::{self, Format},
     place::Cluster,
     render::render,
-    view::view,
+    view::{View, view_without},
 };
 use crate::{
     api::{PhoenixApp, labels},
@@ -71,7 +71,7 @@ impl Status {
             }
             return Box::pin(follow(cluster, &app)).await;
         }
-        let view = view(&gather(cluster, app).await?);
+        let view = gather(cluster, app).await?.view();
         format.print(&view, || render(&view, output::colours()).join("\n"))?;
         Ok(Exit::Done)
     }
@@ -82,34 +82,54 @@ type News = Pin<Box<dyn Stream<Item = Result<(), watcher::Error>> + Send>>;
 /// What is watched of an app.
 struct Following {
     app: Store<PhoenixApp>,
-    revisions: Store<ControllerRevision>,
-    deployments: Store<Deployment>,
-    pods: Store<Pod>,
-    migration_pods: Store<Pod>,
-    services: Store<Service>,
-    slices: Store<EndpointSlice>,
-    jobs: Store<Job>,
+    revisions: Maybe<ControllerRevision>,
+    deployments: Maybe<Deployment>,
+    pods: Maybe<Pod>,
+    migration_pods: Maybe<Pod>,
+    services: Maybe<Service>,
+    slices: Maybe<EndpointSlice>,
+    jobs: Maybe<Job>,
+    /// What is not watched, because it may not be listed.
+    unread: Vec<Unread>,
+}
+
+/// A cache; none of what may not be listed.
+struct Maybe<K: Resource<DynamicType = ()> + 'static>(Option<Store<K>>);
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Maybe<K> {
+    async fn wait_until_ready(&self) -> Result<(), reflector::store::WriterDropped> {
+        match &self.0 {
+            Some(store) => store.wait_until_ready().await,
+            None => Ok(()),
+        }
+    }
+
+    fn state(&self) -> Vec<Arc<K>> {
+        self.0.as_ref().map(Store::state).unwrap_or_default()
+    }
 }
 
 impl Following {
-    fn start(cluster: &Cluster, name: &str, news: &mut Vec<News>) -> Self {
+    fn start(cluster: &Cluster, name: &str, unread: Vec<Unread>, news: &mut Vec<News>) -> Self {
         let itself = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let of_app = watcher::Config::default().labels(&format!("{}={name}", labels::APP));
         let of_migration = watcher::Config::default().labels(&format!("{}={name}", labels::MIGRATION));
         Self {
             app: store(cluster, itself, news),
-            revisions: store(cluster, of_app.clone(), news),
-            deployments: store(cluster, of_app.clone(), news),
-            pods: store(cluster, of_app.clone(), news),
-            migration_pods: store(cluster, of_migration.clone(), news),
-            services: store(cluster, of_app.clone(), news),
-            slices: store(cluster, of_app, news),
-            jobs: store(cluster, of_migration, news),
+            revisions: maybe(cluster, &of_app, &unread, news),
+            deployments: maybe(cluster, &of_app, &unread, news),
+            pods: maybe(cluster, &of_app, &unread, news),
+            migration_pods: maybe(cluster, &of_migration, &unread, news),
+            services: maybe(cluster, &of_app, &unread, news),
+            slices: maybe(cluster, &of_app, &unread, news),
+            jobs: maybe(cluster, &of_migration, &unread, news),
+            unread,
         }
     }
 
     async fn ready(&self) -> Result<()> {
-        let Self { app, revisions, deployments, pods, migration_pods, services, slices, jobs } = self;
+        let Self { app, revisions, deployments, pods, migration_pods, services, slices, jobs, unread: _ } =
+            self;
         tokio::try_join!(
             app.wait_until_ready(),
             revisions.wait_until_ready(),
@@ -125,11 +145,11 @@ impl Following {
     }
 
     /// None when the app is gone.
-    fn snapshot(&self) -> Option<Snapshot> {
+    fn view(&self) -> Option<View> {
         let mut pods = self.pods.state();
         pods.extend(self.migration_pods.state());
         let app = self.app.state().first()?.as_ref().clone();
-        Some(Snapshot {
+        let snapshot = Snapshot {
             revisions: self.revisions.state(),
             deployments: self.deployments.state(),
             pods,
@@ -137,8 +157,24 @@ impl Following {
             slices: self.slices.state(),
             jobs: self.jobs.state(),
             ..nothing(app)
-        })
+        };
+        Some(view_without(&snapshot, &self.unread))
     }
+}
+
+/// A cache of what may be listed.
+fn maybe<K>(cluster: &Cluster, config: &watcher::Config, unread: &[Unread], news: &mut Vec<News>) -> Maybe<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let readable = unread.iter().all(|one| one.kind != K::kind(&()));
+    Maybe(readable.then(|| store(cluster, config.clone(), news)))
 }
 
 /// A cache that a watch fills, and news of each change.
@@ -162,7 +198,8 @@ where
 /// Draws as things change.
 async fn follow(cluster: &Cluster, app: &PhoenixApp) -> Result<Exit> {
     let mut news = Vec::new();
-    let following = Following::start(cluster, &app.name_any(), &mut news);
+    let unread = gather(cluster, app.clone()).await?.unread;
+    let following = Following::start(cluster, &app.name_any(), unread, &mut news);
     let mut news = stream::select_all(news);
     let mut screen = Screen::open(output::on_terminal())?;
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
@@ -182,11 +219,11 @@ async fn follow(cluster: &Cluster, app: &PhoenixApp) -> Result<Exit> {
     }
     let mut ages = tokio::time::interval(AGES);
     loop {
-        let Some(snapshot) = following.snapshot() else {
+        let Some(view) = following.view() else {
             screen.close()?;
             bail!("PhoenixApp {}/{} is gone", cluster.namespace, app.name_any());
         };
-        screen.draw(render(&view(&snapshot), output::colours()))?;
+        screen.draw(render(&view, output::colours()))?;
         tokio::select! {
             event = news.next() => {
                 if let Some(Err(error)) = &event { refused(error)?; }

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::gather::Unread;
 pub use super::picture::{
-    AttemptView, GateView, MigrationView, PodView, RevisionView, StepState, StepView, View, WorkerView,
+    AttemptView, FollowUpView, GateView, MigrationView, PodView, RevisionView, StepState, StepView, View,
+    WorkerView,
 };
 use crate::{
-    api::{CanaryStep, MigrationState, PhoenixAppStatus, labels},
+    api::{CanaryStep, FollowUpState, MigrationState, PhoenixAppStatus, RevisionName, Stage, labels, names},
     build::Revision,
     controller::{
         pods::{condition, is_terminal, trouble},
@@ -14,10 +16,19 @@ use crate::{
     },
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{
+    api::{batch::v1::Job, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
-/// Draws the picture.
+/// Draws the picture, when everything was read.
+#[cfg(test)]
 pub fn view(snapshot: &Snapshot) -> View {
+    view_without(snapshot, &[])
+}
+
+/// Draws the picture. Of kinds that were not read it says nothing.
+pub fn view_without(snapshot: &Snapshot, unread: &[Unread]) -> View {
     let app = &snapshot.app;
     let status = app.status.clone().unwrap_or_default();
     let now = snapshot.now;
@@ -35,9 +46,11 @@ pub fn view(snapshot: &Snapshot) -> View {
         message: status.message.clone(),
         since_seconds: ready.map(|ready| seconds(ready.last_transition_time.0, now)),
         attempt: attempt(&status, now),
-        revisions: revisions(snapshot, &status),
+        revisions: revisions(snapshot, &status, unread),
         workers: workers(snapshot),
+        unread: unread.iter().map(Unread::to_string).collect(),
         migration: migration(snapshot, &status),
+        follow_up: follow_up(snapshot, &status),
         gates: status
             .conditions
             .iter()
@@ -112,7 +125,9 @@ fn attempt(status: &PhoenixAppStatus, now: Timestamp) -> Option<AttemptView> {
     })
 }
 
-fn revisions(snapshot: &Snapshot, status: &PhoenixAppStatus) -> Vec<RevisionView> {
+fn revisions(snapshot: &Snapshot, status: &PhoenixAppStatus, unread: &[Unread]) -> Vec<RevisionView> {
+    let read = |kinds: &[&str]| !unread.iter().any(|one| kinds.contains(&one.kind.as_str()));
+    let (sizes_read, serving_read) = (read(&["Deployment"]), read(&["Pod", "Service", "EndpointSlice"]));
     let mut asked: BTreeMap<String, i32> = BTreeMap::new();
     for deployment in snapshot.deployments.iter().filter(|object| snapshot.owns(&object.metadata)) {
         if let Some(name) = snapshot.revision_of(&deployment.metadata) {
@@ -167,8 +182,8 @@ fn revisions(snapshot: &Snapshot, status: &PhoenixAppStatus) -> Vec<RevisionView
             name: name.clone(),
             parts: part(name),
             image: images.get(name).cloned(),
-            asked: asked.get(name).copied().unwrap_or_default(),
-            serving: serving(name),
+            asked: sizes_read.then(|| asked.get(name).copied().unwrap_or_default()),
+            serving: serving_read.then(|| serving(name)),
             share: (all > 0 && !routed).then(|| (serving(name) * 100 + all / 2) / all),
             weight: weight(name),
             pods: pod_views(snapshot, pods.get(name).into_iter().flatten().copied()),
@@ -232,10 +247,27 @@ fn published(snapshot: &Snapshot) -> BTreeSet<&str> {
         .collect()
 }
 
+/// The stage that a Job of migrations is of.
+fn stage_of(meta: &ObjectMeta) -> Stage {
+    let annotation = meta.annotations.as_ref().and_then(|all| all.get(labels::STAGE));
+    Stage::of(annotation.map(String::as_str))
+}
+
+/// Jobs of migrations of these stages, and pods of such Jobs, the Job gone or not.
+fn jobs_of(snapshot: &Snapshot, wanted: impl Fn(Stage) -> bool) -> (Option<&Job>, Vec<&Pod>) {
+    let job = snapshot
+        .jobs
+        .iter()
+        .filter(|job| snapshot.owns(&job.metadata))
+        .find(|job| wanted(stage_of(&job.metadata)));
+    // Only its Job's annotation names a pod's stage; that Job's name does, too.
+    let stage = |pod: &Pod| names::stage_of_job(&label(pod, labels::JOB_NAME));
+    let pods = snapshot.pods.iter().filter(|pod| has_label(pod, labels::MIGRATION));
+    (job.map(AsRef::as_ref), pods.map(AsRef::as_ref).filter(|pod| wanted(stage(pod))).collect())
+}
+
 fn migration(snapshot: &Snapshot, status: &PhoenixAppStatus) -> Option<MigrationView> {
-    let pods: Vec<&Pod> =
-        snapshot.pods.iter().filter(|pod| has_label(pod, labels::MIGRATION)).map(AsRef::as_ref).collect();
-    let job = snapshot.jobs.iter().find(|job| snapshot.owns(&job.metadata));
+    let (job, pods) = jobs_of(snapshot, Stage::gates);
     let known = status.migration.as_ref();
     if job.is_none() && known.is_none() && pods.is_empty() {
         return None;
@@ -253,11 +285,40 @@ fn migration(snapshot: &Snapshot, status: &PhoenixAppStatus) -> Option<Migration
         None => "running",
     };
     Some(MigrationView {
+        what: job.map_or_else(|| "migration".to_owned(), |job| stage_words(snapshot, &job.metadata)),
         job: job.and_then(|job| job.metadata.name.clone()),
         state,
         message: known.map(|known| known.message.clone()).unwrap_or_default(),
         exit_code: known.and_then(|known| known.exit_code),
         log_tail: known.map(|known| known.log_tail.clone()).unwrap_or_default(),
+        pods: pod_views(snapshot, pods.into_iter()),
+    })
+}
+
+/// What a Job before a rollout does; one before the migration is named as the revision that it is of names it.
+fn stage_words(snapshot: &Snapshot, meta: &ObjectMeta) -> String {
+    let Stage::Before(index) = stage_of(meta) else { return "migration".to_owned() };
+    let revision = meta.labels.as_ref().and_then(|all| all.get(labels::REVISION)?.parse().ok());
+    let named = revision.and_then(|revision: RevisionName| {
+        let (mut stored, _) = snapshot.stored();
+        Some(stored.remove(&revision)?.before.get(index)?.name.clone())
+    });
+    format!("step {} before the migration", named.unwrap_or_else(|| (index + 1).to_string()))
+}
+
+fn follow_up(snapshot: &Snapshot, status: &PhoenixAppStatus) -> Option<FollowUpView> {
+    let known = status.follow_up.as_ref()?;
+    let (job, pods) = jobs_of(snapshot, |stage| stage == known.kind.stage());
+    let at = known.retry_at.as_ref().filter(|_| known.state == FollowUpState::WaitingToRetry);
+    Some(FollowUpView {
+        kind: known.kind,
+        revision: known.revision.clone(),
+        state: known.state,
+        reason: known.reason.clone(),
+        message: known.message.clone(),
+        log_tail: known.log_tail.clone(),
+        retry_seconds: at.map(|at| seconds(snapshot.now, at.0)),
+        job: job.and_then(|job| job.metadata.name.clone()),
         pods: pod_views(snapshot, pods.into_iter()),
     })
 }

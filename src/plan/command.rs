@@ -2,6 +2,10 @@
 //!
 //! The target is the candidate with its attempt; without one, the stable revision with the app's attempt. A command that
 //! names another is stale. The effect lives in the status, so removing or re-applying the annotation changes nothing.
+//!
+//! A text is answered once, whatever the answer. A tool that applies a manifest again and again must not bring about
+//! later what was refused once, nor do twice what was accepted, also where other commands came in between: so the texts
+//! that the present attempt has seen are kept with the answer. Who means to ask again adds a word, `again-2`.
 
 use std::fmt;
 
@@ -9,21 +13,53 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::Rev;
 use super::{Draft, analysis, budget, decide, follow_up, proof, rollout, strategy};
-use crate::api::{CommandAnswer, FollowUpKind, LastCommand, Outcome};
+use crate::api::{AGAIN, CommandAnswer, FollowUpKind, LastCommand, Outcome};
+
+/// Texts that are kept, so that they do not act again. An attempt sees a few: most commands end it, or bear a number.
+const KEPT: usize = 16;
+/// Longest text that is kept, in bytes. None that can be carried out is longer: a verb of 12, a revision of 10, an
+/// attempt of 20, another revision, `force`, `with-migrations`, `again-` with 10 digits, and what stands between.
+const LONGEST: usize = 128;
 
 /// Answers the command in the annotation, once.
 pub(super) fn take(d: &mut Draft) {
     let Some(text) = d.goal.command.clone() else { return };
-    if d.status.last_command.as_ref().is_some_and(|last| last.text == text) {
+    let last = d.status.last_command.clone();
+    if last.as_ref().is_some_and(|last| last.text == text) {
         return;
     }
-    let before = d.status.last_command.as_ref().map_or(0, |last| last.n);
+    let before = last.as_ref().map_or(0, |last| last.n);
+    let earlier = last.as_ref().map_or_else(Vec::new, |last| earlier(d, last));
     let Answer(answer, message) = match parse(&text) {
+        Ok(_) if last.as_ref().is_some_and(|last| last.answered(&text)) => ignored(format!(
+            "it was answered before; to ask again, add the word {AGAIN}2, or one with a higher number"
+        )),
         Ok(command) => command.carry_out(d, before + 1),
         Err(message) => Answer(CommandAnswer::Refused, message),
     };
     let n = before + i64::from(answer == CommandAnswer::Accepted);
-    d.status.last_command = Some(LastCommand { text, answer, message, n });
+    d.status.last_command = Some(LastCommand { text, answer, message, n, earlier });
+}
+
+/// What was answered before the next command, the latest first, without what can never act again: what names an earlier
+/// attempt, and numbered commands that were accepted, since numbers and steps only rise.
+fn earlier(d: &Draft, last: &LastCommand) -> Vec<String> {
+    let present = target(d).map_or(0, |(_, attempt)| attempt);
+    let may_act =
+        |text: &String| text.len() <= LONGEST && parse(text).is_ok_and(|command| command.attempt >= present);
+    let numbered = parse(&last.text).is_ok_and(|command| command.number.is_some());
+    let spent = numbered && last.answer == CommandAnswer::Accepted;
+    let newest = Some(LastCommand::words(&last.text)).filter(|text| !spent && !last.earlier.contains(text));
+    newest.into_iter().chain(last.earlier.iter().cloned()).filter(may_act).take(KEPT).collect()
+}
+
+/// What a command must name: the candidate with its attempt, else the stable revision with the app's.
+fn target(d: &Draft) -> Option<(Rev, i64)> {
+    match (&d.status.candidate, &d.status.stable) {
+        (Some(candidate), _) => Some((candidate.revision.clone(), candidate.attempt)),
+        (None, Some(stable)) => Some((stable.clone(), d.status.attempt)),
+        (None, None) => None,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,10 +126,15 @@ const FORM: &str = "write `<verb> <revision>/<attempt>`, with a verb of promote,
                     rollback, or `<verb> <revision>/<attempt>/<n>`, with a verb of pause, resume and restart and n one \
                     more than status.lastCommand.n; revision and attempt as in status.candidate, or, without one, \
                     status.stable and status.attempt. `rollback` may go on with a revision, and with the \
-                    words force and with-migrations";
+                    words force and with-migrations. A last word again-2, again-3 and so on asks again for what was \
+                    answered before";
 
 fn parse(text: &str) -> Result<Command<'_>, String> {
-    let mut words = text.split_whitespace();
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    if words.last().is_some_and(|last| last.strip_prefix(AGAIN).is_some_and(|n| n.parse::<u32>().is_ok())) {
+        words.pop();
+    }
+    let mut words = words.into_iter();
     let word = words.next().unwrap_or_default();
     let Some((_, verb)) = VERBS.iter().find(|(known, _)| *known == word) else {
         return Err(format!("{word:?} is not a command: {FORM}"));
@@ -133,12 +174,7 @@ fn parse(text: &str) -> Result<Command<'_>, String> {
 impl Command<'_> {
     /// `next` is the number that a numbered command must bear.
     fn carry_out(&self, d: &mut Draft, next: i64) -> Answer {
-        let candidate = d.status.candidate.as_ref();
-        let current = match (candidate, &d.status.stable) {
-            (Some(candidate), _) => (candidate.revision.clone(), candidate.attempt),
-            (None, Some(stable)) => (stable.clone(), d.status.attempt),
-            (None, None) => return ignored("nothing has been rolled out yet"),
-        };
+        let Some(current) = target(d) else { return ignored("nothing has been rolled out yet") };
         if (self.revision, self.attempt) != (current.0.as_str(), current.1) {
             return ignored(format!("stale: the present target is {}/{}", current.0, current.1));
         }
@@ -380,6 +416,8 @@ mod tests {
             ("rollback 7f3a9c1d2e/4 with-migrations force", back(None, true, true)),
             ("rollback 7f3a9c1d2e/4 0123456789 with-migrations", back(Some("0123456789"), false, true)),
             ("restart 7f3a9c1d2e/4/7", command(Verb::Restart, Some(7), None)),
+            ("abort 7f3a9c1d2e/4 again-2", command(Verb::Abort, None, None)),
+            ("rollback 7f3a9c1d2e/4 0123456789 force again-13", back(Some("0123456789"), true, false)),
         ] {
             assert_eq!(parse(text), Ok(parsed), "{text}");
         }
@@ -405,6 +443,9 @@ mod tests {
             "retry x/1 force",
             "rollback x/1/2",
             "resume x/1/2/3",
+            "retry x/1 again-2 again-3",
+            "retry x/1 again-",
+            "again-2",
         ] {
             let message = parse(text).unwrap_err();
             assert!(message.contains("<verb> <revision>/<attempt>"), "{text:?}: {message}");

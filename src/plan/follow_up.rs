@@ -78,7 +78,10 @@ pub(super) fn begin(kind: FollowUpKind, revision: &Rev, attempt: i64) -> FollowU
 pub(super) fn supersede(d: &mut Draft, revision: &Rev) {
     match d.status.follow_up.as_mut() {
         Some(follow_up) if follow_up.kind == FollowUpKind::Rollback => {
-            if !matches!(follow_up.state, FollowUpState::Failed | FollowUpState::Succeeded) {
+            if follow_up.state == FollowUpState::Failed {
+                // Its message stays. Behind a newer release nobody wants it any more, `retry` neither.
+                SUPERSEDED.clone_into(&mut follow_up.reason);
+            } else if follow_up.state != FollowUpState::Succeeded {
                 follow_up.state = FollowUpState::Failed;
                 SUPERSEDED.clone_into(&mut follow_up.reason);
                 follow_up.message = format!(
@@ -111,7 +114,8 @@ pub(super) fn abort(d: &mut Draft) -> Option<&'static str> {
 /// A person asks for it again. False: there is nothing that failed.
 pub(super) fn retry(d: &mut Draft) -> bool {
     let Some(follow_up) = d.status.follow_up.as_mut() else { return false };
-    let again = matches!(follow_up.state, FollowUpState::Failed | FollowUpState::WaitingToRetry);
+    let failed = matches!(follow_up.state, FollowUpState::Failed | FollowUpState::WaitingToRetry);
+    let again = failed && follow_up.reason != SUPERSEDED;
     if again {
         *follow_up = begin(follow_up.kind, &follow_up.revision, follow_up.attempt);
     }

@@ -8,7 +8,9 @@ use super::Draft;
 use super::workers::{self, Standing};
 use super::world::{Rev, Selector};
 use super::{budget, clock, cluster, follow_up, migration, proof, route, strategy};
-use crate::api::{Candidate, During, FollowUp, FollowUpKind, FollowUpState, Outcome, Phase, Verdict};
+use crate::api::{
+    Candidate, During, FollowUp, FollowUpKind, FollowUpState, LastCommand, Outcome, Phase, Verdict,
+};
 
 /// How a gate stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -233,23 +235,30 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
     progressing(Phase::RollingOut, "RollingOut", message)
 }
 
+/// How to give a command by hand.
+fn annotate(d: &Draft, command: &str) -> String {
+    format!("annotate phoenix-operator.dev/command=\"{}\"", asking(d, command))
+}
+
+/// A command in words that will be answered.
+fn asking(d: &Draft, command: &str) -> String {
+    LastCommand::unanswered(d.status.last_command.as_ref(), command)
+}
+
 /// At a pause without an end, or held by a person.
 fn waits_for_a_person(d: &Draft, found: &Found, candidate: &Candidate, head: &str) -> Option<Verdicts> {
     let target = format!("{}/{}", candidate.revision, candidate.attempt);
     let message = if found.paused {
         let n = d.status.last_command.as_ref().map_or(0, |last| last.n) + 1;
-        format!("{head}: paused by a person; annotate phoenix-operator.dev/command=\"resume {target}/{n}\"")
+        let resume = annotate(d, &format!("resume {target}/{n}"));
+        format!("{head}: paused by a person; {resume}")
     } else if let Some(why) = &found.inconclusive {
-        format!(
-            "{head}: {why}; a person decides: annotate phoenix-operator.dev/command=\"promote {target}\", or abort"
-        )
+        let promote = annotate(d, &format!("promote {target}"));
+        format!("{head}: {why}; a person decides: {promote}, or abort")
     } else if found.person {
         let weight = at_weight(candidate);
-        format!(
-            "{head}: waits for a person{weight}; annotate phoenix-operator.dev/command=\"promote {target}/{}\", or \
-             abort",
-            candidate.step
-        )
+        let promote = annotate(d, &format!("promote {target}/{}", candidate.step));
+        format!("{head}: waits for a person{weight}; {promote}, or abort")
     } else {
         return None;
     };
@@ -269,7 +278,8 @@ fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> 
         Outcome::Failed | Outcome::Promoted | Outcome::Superseded => Phase::Failed,
     };
     let target = format!("{}/{}", candidate.revision, candidate.attempt);
-    let cure = format!("change the spec, or annotate phoenix-operator.dev/command=\"retry {target}\"");
+    let retry = annotate(d, &format!("retry {target}"));
+    let cure = format!("change the spec, or {retry}");
     let Some(stable) = &d.status.stable else {
         let message =
             format!("revision {}: {}; what serves stays; {cure}", candidate.revision, verdict.message);
@@ -277,9 +287,11 @@ fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> 
     };
     if verdict.held {
         let message = format!(
-            "revision {}: {}; everything stays as it is{}; annotate phoenix-operator.dev/command=\"retry {target}\" \
-             or \"abort {target}\", or change the spec",
-            candidate.revision, verdict.message, found.worst
+            "revision {}: {}; everything stays as it is{}; {retry} or \"{}\", or change the spec",
+            candidate.revision,
+            verdict.message,
+            found.worst,
+            asking(d, &format!("abort {target}"))
         );
         return stalled(phase, &verdict.reason, message);
     }

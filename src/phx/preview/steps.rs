@@ -29,7 +29,8 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
-    /// `create`, `apply` (made or repaired), `change`, `delete`, or `run` for a Job that is made and deleted again.
+    /// `create`, `apply` (made or repaired), `change`, `delete`, `run` for a Job that is made and deleted again, or
+    /// `unknown` for what may not be read.
     pub action: &'static str,
     /// Its kind.
     pub kind: &'static str,

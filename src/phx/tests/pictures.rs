@@ -1,7 +1,7 @@
 //! What `status` and `explain` say of apps in many situations.
 
 use super::scene;
-use crate::phx::{explain, render, view};
+use crate::phx::{explain, gather::Unread, render, view};
 
 #[test]
 fn status_draws_every_situation() {
@@ -39,6 +39,23 @@ fn explain_says_it_in_one_paragraph() {
         assert_eq!(paragraph.lines().count(), 2, "{paragraph}");
     }
     insta::assert_snapshot!(paragraphs.join("\n\n"));
+}
+
+/// As with nothing but the right to get the app.
+#[test]
+fn what_may_not_be_read_is_named_and_nothing_is_said_of_it() {
+    let kinds = [("Deployment", "deployments.apps"), ("Pod", "pods"), ("EndpointSlice", "endpointslices")];
+    let unread =
+        kinds.map(|(kind, resource)| Unread { kind: kind.to_owned(), resource: resource.to_owned() });
+    let mut scene = scene::canary_paused().0;
+    scene.deployments.clear();
+    scene.pods.clear();
+    let view = view::view_without(&scene, &unread);
+    insta::assert_snapshot!(format!(
+        "{}\n\n{}",
+        render::render(&view, false).join("\n"),
+        explain::paragraph(&view)
+    ));
 }
 
 #[test]

@@ -12,7 +12,11 @@ use crate::{
     build::{Revision, Settings, render},
     cli::admission,
     controller::snapshot::Snapshot,
-    phx::plan::{Outlook, absent, compare_with, outlook, text},
+    phx::{
+        gather::{Gathered, Unread},
+        ignorance,
+        plan::{Outlook, absent, compare_with, from_nothing, outlook, text},
+    },
     plan::{DeploymentObs, RevisionObs, Selector, ServiceObs, World},
 };
 
@@ -139,6 +143,103 @@ fn workers_in_words() {
     let spec = json!({"image": "shop:1", "workers": [{"name": "jobs", "replicas": 3}, {"name": "clock", "strategy": "Recreate"}],
         "clustering": {"verify": {"http": {"path": "/peers", "jsonPath": "nodes"}}}});
     insta::assert_snapshot!(text(&first(&spec)));
+}
+
+fn unread(kind: &str, resource: &str) -> Unread {
+    Unread { kind: kind.to_owned(), resource: resource.to_owned() }
+}
+
+fn by_gateway(image: &str) -> Value {
+    json!({"image": image, "replicas": 2, "hosts": ["shop.example.com"],
+        "traffic": {"gateway": {"parentRefs": [{"name": "public"}]}},
+        "strategy": {"type": "Canary", "canary": {"steps": [{"setWeight": 25}, {"pause": {}}]}}})
+}
+
+/// An edit of an app with a route, by a person who may not list these kinds.
+fn ignorant(from: &Value, to: &Value, accepted: Option<&str>, unread: &[Unread]) -> Outlook {
+    let (stored, mut status, mut world) = at_rest(from);
+    world.gateway_api = true;
+    if let Some(accepted) = accepted {
+        let condition = super::scene::condition("RouteAccepted", accepted, "NoMatchingListener", "no", 60);
+        status.conditions.push(serde_json::from_value(condition).unwrap());
+    }
+    let (before, after) = (app(from), app(to));
+    ignorance::assume(&mut world, &status, unread);
+    let mut outlook = outlook(&after, &stored, status, world, &at(to, now()), Vec::new()).unwrap();
+    ignorance::tell(&mut outlook, unread, [&before.spec, &after.spec]);
+    outlook
+}
+
+fn actions<'a>(outlook: &'a Outlook, kind: &str) -> Vec<&'a str> {
+    outlook.preview.objects.iter().filter(|change| change.kind == kind).map(|change| change.action).collect()
+}
+
+#[test]
+fn what_may_not_be_read_is_not_said_to_be_made() {
+    let routes = [unread("HTTPRoute", "httproutes.gateway.networking.k8s.io")];
+    let outlook = ignorant(&by_gateway("shop:1"), &by_gateway("shop:2"), Some("True"), &routes);
+    assert_eq!(actions(&outlook, "HTTPRoute"), ["unknown"]);
+    assert!(
+        outlook.notes[0].contains("you may not list httproutes.gateway.networking.k8s.io"),
+        "{outlook:#?}"
+    );
+    // The weights go as the status lets expect.
+    let says =
+        |outlook: &Outlook, what: &str| outlook.preview.steps.iter().any(|step| step.what.contains(what));
+    assert!(says(&outlook, "HTTPRoute shop sends 25 % of the requests"), "{outlook:#?}");
+    let refused = ignorant(&by_gateway("shop:1"), &by_gateway("shop:2"), Some("False"), &routes);
+    assert_eq!(actions(&refused, "HTTPRoute"), ["unknown"]);
+    // Read, it is as it is.
+    assert_eq!(
+        actions(&ignorant(&by_gateway("shop:1"), &by_gateway("shop:2"), None, &[]), "HTTPRoute"),
+        ["create"]
+    );
+}
+
+#[test]
+fn what_an_edit_takes_away_unseen_is_told_too() {
+    let plain = |image: &str| json!({"image": image});
+    let mut with_ingress = plain("shop:1");
+    with_ingress["hosts"] = json!(["shop.example.com"]);
+    with_ingress["traffic"] = json!({"ingress": {}});
+    let blind = [
+        unread("Ingress", "ingresses.networking.k8s.io"),
+        unread("RoleBinding", "rolebindings.rbac.authorization.k8s.io"),
+        unread("ServiceAccount", "serviceaccounts"),
+    ];
+    let outlook = ignorant(&with_ingress, &plain("shop:1"), None, &blind);
+    assert_eq!(actions(&outlook, "Ingress"), ["unknown"]);
+    // No node of this app lists its peers, and nothing is planned for its ServiceAccount here.
+    assert_eq!(actions(&outlook, "RoleBinding"), Vec::<&str>::new());
+    assert!(
+        outlook.notes[0].contains("ingresses") && !outlook.notes[0].contains("rolebindings"),
+        "{outlook:#?}"
+    );
+    assert!(ignorant(&plain("shop:1"), &plain("shop:2"), None, &blind[..2]).notes.is_empty());
+}
+
+#[test]
+fn without_the_gateway_api_no_route_is_planned() {
+    let app = app(&by_gateway("shop:1"));
+    let without = from_nothing(&app, Some(false)).unwrap();
+    assert_eq!(actions(&without, "HTTPRoute"), Vec::<&str>::new());
+    assert!(text(&without).contains("note: this cluster has no Gateway API"), "{}", text(&without));
+    let with = from_nothing(&app, Some(true)).unwrap();
+    assert_eq!((actions(&with, "HTTPRoute"), with.notes.len()), (vec!["create"], 0));
+    let offline = from_nothing(&app, None).unwrap();
+    assert_eq!((actions(&offline, "HTTPRoute"), offline.notes.len()), (vec!["create"], 1));
+}
+
+#[test]
+fn what_planning_needs_is_named_when_it_may_not_be_read() {
+    let gathered = |kinds: &[(&str, &str)]| Gathered {
+        snapshot: at(&json!({"image": "shop:1"}), now()),
+        unread: kinds.iter().map(|(kind, resource)| unread(kind, resource)).collect(),
+    };
+    let refused = gathered(&[("Job", "jobs.batch"), ("Pod", "pods"), ("HTTPRoute", "httproutes")]);
+    let why = refused.with(&["Pod", "Job", "Service"]).unwrap_err().to_string();
+    assert!(why.contains("list jobs.batch, pods in namespace"), "{why}");
+    assert!(gathered(&[("HTTPRoute", "httproutes")]).with(&["Pod"]).is_ok());
 }
 
 #[test]

@@ -139,12 +139,20 @@ impl Scene {
     }
 
     /// A migration Job with one pod in this phase.
-    pub fn job(mut self, attempt: i64, phase: &str) -> Self {
-        let name = format!("shop-migrate-{NEW}-{attempt}");
-        let labels = json!({"phoenix-operator.dev/migration": "shop", "phoenix-operator.dev/revision": NEW});
-        self.0
-            .jobs
-            .push(made(json!({"metadata": {"name": name, "labels": labels, "ownerReferences": owner()}})));
+    pub fn job(self, attempt: i64, phase: &str) -> Self {
+        self.job_of("migrate", attempt, phase)
+    }
+
+    /// A Job of another stage, such as `contract` or `before-1`.
+    pub fn job_of(mut self, stage: &str, attempt: i64, phase: &str) -> Self {
+        let name = format!("shop-{stage}-{NEW}-{attempt}");
+        let mut labels =
+            json!({"phoenix-operator.dev/migration": "shop", "phoenix-operator.dev/revision": NEW});
+        let annotations =
+            if stage == "migrate" { json!({}) } else { json!({"phoenix-operator.dev/stage": stage}) };
+        self.0.jobs.push(made(json!({"metadata": {
+            "name": name, "labels": labels, "annotations": annotations, "ownerReferences": owner()}})));
+        labels["batch.kubernetes.io/job-name"] = json!(name);
         self.0.pods.push(made(json!({
             "metadata": {"name": format!("{name}-x"), "labels": labels, "creationTimestamp": ago(20)},
             "spec": {"nodeName": "node-1", "containers": []}, "status": {"phase": phase},
@@ -239,6 +247,61 @@ pub fn migrating() -> Scene {
         .job(2, "Running")
 }
 
+/// A Job runs before the migration.
+pub fn backing_up() -> Scene {
+    let mut scene = migrating();
+    scene.0.jobs.clear();
+    scene.0.pods.retain(|pod| !pod.metadata.name.as_deref().unwrap_or_default().contains("migrate"));
+    scene.job_of("before-1", 2, "Running")
+}
+
+fn followed(kind: &str, state: &str, more: &Value) -> Scene {
+    let mut scene = healthy();
+    let app = Arc::make_mut(&mut scene.0.app);
+    let mut follow_up = json!({"kind": kind, "revision": NEW, "attempt": 2, "state": state});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        follow_up[key] = value.clone();
+    }
+    app.status.as_mut().unwrap().follow_up = serde_json::from_value(follow_up).unwrap();
+    scene
+}
+
+pub fn contracting() -> Scene {
+    followed("Contract", "Running", &json!({"message": "the Job shop-contract-7f3a9c1d2e-2 runs"}))
+        .job_of("contract", 2, "Running")
+}
+
+pub fn contract_failed() -> Scene {
+    let mut scene = followed(
+        "Contract",
+        "WaitingToRetry",
+        &json!({"reason": "BackoffLimitExceeded", "retries": 3, "retryAt": ago(-40),
+            "message": "the contract failed: BackoffLimitExceeded, exit code 1",
+            "logTail": "** (Postgrex.Error) ERROR 55P03 (lock_not_available)"}),
+    );
+    let condition = condition("Contracted", "False", "BackoffLimitExceeded", "the contract failed", 300);
+    let status = Arc::make_mut(&mut scene.0.app).status.as_mut().unwrap();
+    status.conditions.push(serde_json::from_value(condition).unwrap());
+    scene
+}
+
+pub fn way_back_failed() -> Scene {
+    let mut scene = followed(
+        "Rollback",
+        "Failed",
+        &json!({"reason": "BackoffLimitExceeded", "message": "the Job failed: BackoffLimitExceeded, exit code 2"}),
+    );
+    let status = Arc::make_mut(&mut scene.0.app).status.as_mut().unwrap();
+    status.phase = Some(crate::api::Phase::RolledBack);
+    status.stable = Some(OLD.to_owned());
+    let verdict = json!({"outcome": "RolledBack", "reason": "RolledBackByCommand", "returned": true,
+        "message": "a person returned from revision 7f3a9c1d2e to 1a2b3c4d5e"});
+    let mut candidate = candidate("Rolling", &json!([]), 0);
+    candidate["verdict"] = verdict;
+    status.candidate = serde_json::from_value(candidate).unwrap();
+    scene
+}
+
 pub fn baking() -> Scene {
     let mut scene = healthy();
     let app = Arc::make_mut(&mut scene.0.app);
@@ -304,5 +367,9 @@ pub fn all() -> Vec<(&'static str, Scene)> {
         ("crashing", crashing()),
         ("unseen", unseen()),
         ("workers", healthy().worker("jobs", NEW)),
+        ("backing_up", backing_up()),
+        ("contracting", contracting()),
+        ("contract_failed", contract_failed()),
+        ("way_back_failed", way_back_failed()),
     ]
 }

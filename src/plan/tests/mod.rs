@@ -2,6 +2,7 @@
 
 mod budget;
 mod cluster;
+mod commands;
 mod gateway;
 mod model;
 mod phases;

@@ -419,6 +419,31 @@ fn migrations_that_cannot_be_rolled_back_are_left_to_people() {
 }
 
 #[test]
+fn behind_a_newer_release_a_failed_way_back_is_not_gone_again() {
+    let mut scene = returning(0);
+    scene.settle();
+    stage_job(&mut scene, "v2", Stage::Rollback, failed());
+    scene.settle();
+    scene.world.jobs.clear();
+    scene.settle();
+    assert_eq!(follow_up(&scene), Some((FollowUpKind::Rollback, FollowUpState::Failed)));
+    scene.ask("v3");
+    scene.settle();
+    let known = scene.status.follow_up.clone().unwrap();
+    assert!(known.reason == "NewerSpec" && known.message.contains("column exists"), "{known:?}");
+    command(&mut scene, "abort", "");
+    scene.settle();
+    scene.world.jobs.clear();
+    scene.settle();
+    command(&mut scene, "retry", "");
+    scene.settle();
+    assert_eq!(answer(&scene).0, CommandAnswer::Accepted);
+    assert_eq!(follow_up(&scene), Some((FollowUpKind::Rollback, FollowUpState::Failed)));
+    let tried = scene.status.candidate.as_ref().unwrap();
+    assert_eq!((tried.revision.as_str(), tried.verdict.is_none()), ("v3", true));
+}
+
+#[test]
 fn a_newer_spec_comes_before_migrations_that_were_to_be_rolled_back_but_not_during() {
     let mut waiting = returning(1);
     waiting.settle();

@@ -70,6 +70,7 @@ impl Status {
                 answer: CommandAnswer::Accepted,
                 message: String::new(),
                 n: i64::from(given.n),
+                earlier: Vec::new(),
             }),
             ..PhoenixAppStatus::default()
         }

@@ -5,7 +5,15 @@ if target.revision == nil then
   error("the operator has not yet seen this app, so there is nothing to command; try again when it has", 0)
 end
 local n = (status.lastCommand or {}).n or 0
+local command = "pause " .. target.revision .. "/" .. target.attempt .. "/" .. (n + 1)
+-- What was answered once is not answered again: one more word, which means nothing, makes it another command.
+local last = status.lastCommand or {}
+local answered, text, times = {[last.text or ""] = true}, command, 1
+for _, earlier in ipairs(last.earlier or {}) do answered[earlier] = true end
+while answered[text] do
+  times = times + 1
+  text = command .. " again-" .. times
+end
 obj.metadata.annotations = obj.metadata.annotations or {}
-obj.metadata.annotations["phoenix-operator.dev/command"] =
-  "pause " .. target.revision .. "/" .. target.attempt .. "/" .. (n + 1)
+obj.metadata.annotations["phoenix-operator.dev/command"] = text
 return obj
