@@ -14,6 +14,7 @@ mod freshness;
 pub(crate) mod goal;
 mod health;
 mod kind;
+mod leader;
 mod memory;
 pub(crate) mod observe;
 pub(crate) mod pods;
@@ -26,4 +27,5 @@ mod status;
 mod watch;
 mod writer;
 
+pub use leader::Seat;
 pub use run::{Options, run};
