@@ -87,14 +87,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             ended = &mut served => ended.context("serving metrics and health").and_then(|served| served),
         }
     });
-    let mut candidate = match &options.seat {
-        Some(seat) => {
-            Some(Candidate::new(&client, seat, &options.instance, health.clone(), metrics.clone())?)
-        }
-        None => {
-            metrics.leads(true);
-            None
-        }
+    let mut candidate = if let Some(seat) = &options.seat {
+        Some(Candidate::new(&client, seat, &options.instance, health.clone(), metrics.clone())?)
+    } else {
+        metrics.leads(true);
+        None
     };
     let ended = tokio::select! {
         won = win(candidate.as_mut()) => won.map(|()| None),

@@ -121,6 +121,7 @@ impl Candidate {
             if let Err(loss) = self.go_on().await {
                 self.tenure.end();
                 self.metrics.leads(false);
+                tracing::error!("{loss}");
                 return loss;
             }
         }
