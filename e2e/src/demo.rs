@@ -126,7 +126,7 @@ impl Demo {
             .context("making the operator's log")?;
         let (name, value) = self.cluster.mark();
         let child = Command::new(program)
-            .args(["run", "--log-format=plain", "--listen=127.0.0.1:0"])
+            .args(["run", "--log-format=plain", "--listen=127.0.0.1:0", "--leader-elect=false"])
             .env("KUBECONFIG", self.cluster.kubeconfig())
             .env(name, value)
             .process_group(0)

@@ -4,6 +4,7 @@ pub mod argocd;
 pub mod audit;
 pub mod cluster;
 pub mod demo;
+pub mod end;
 pub mod fixtures;
 pub mod gateway;
 pub mod harness;

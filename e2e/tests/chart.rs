@@ -111,6 +111,59 @@ fn nodes_get_nothing_that_the_operator_has_not() {
     }
 }
 
+/// Whatever is looked after, Leases are dealt with in the release's namespace alone, and by name.
+#[test]
+fn several_elect_a_leader_by_a_lease_of_their_own() {
+    for settings in [&[][..], &[r#"watchNamespaces=["shop"]"#][..], &["replicas=2"][..]] {
+        let objects = template(settings).unwrap();
+        let leases =
+            |rule: &&Value| strings(&rule["apiGroups"]).iter().any(|group| group.contains("coordination"));
+        let with_leases: Vec<&Value> = objects
+            .iter()
+            .filter(|object| object["rules"].as_array().is_some_and(|rules| rules.iter().any(|r| leases(&r))))
+            .collect();
+        let [role] = with_leases[..] else { panic!("{with_leases:?}") };
+        let place = (&role["kind"], &role["metadata"]["namespace"], &role["metadata"]["name"]);
+        assert_eq!(place, (&json!("Role"), &json!("ops"), &json!("phx-phoenix-operator-leader")));
+        let named = json!({
+            "apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+            "resourceNames": ["phx-phoenix-operator"], "verbs": ["get", "update"],
+        });
+        assert_eq!(role["rules"][1], named);
+        assert_eq!(role["rules"][0]["verbs"], json!(["create"]));
+        let bound = objects.iter().find(|object| {
+            object["kind"] == "RoleBinding" && object["metadata"]["name"] == role["metadata"]["name"]
+        });
+        assert_eq!(bound.unwrap()["roleRef"]["name"], role["metadata"]["name"]);
+        let deployment = &find(&objects, "Deployment")["spec"];
+        let arguments = strings(&deployment["template"]["spec"]["containers"][0]["args"]);
+        for argument in ["--lease-namespace=ops", "--lease-name=phx-phoenix-operator"] {
+            assert!(arguments.contains(&argument), "{arguments:?}");
+        }
+        let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+        assert_eq!(deployment["strategy"], rolling);
+    }
+}
+
+#[test]
+fn two_are_kept_apart_and_one_holds_up_no_drain() {
+    let one = template(&[]).unwrap();
+    assert_eq!(find(&one, "Deployment")["spec"]["replicas"], 1);
+    assert!(!kinds(&one).contains(&"PodDisruptionBudget"));
+    assert!(find(&one, "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"].is_null());
+    let two = template(&["replicas=2"]).unwrap();
+    let deployment = &find(&two, "Deployment")["spec"];
+    let labels = &deployment["selector"]["matchLabels"];
+    assert_eq!(deployment["replicas"], 2);
+    let budget = &find(&two, "PodDisruptionBudget")["spec"];
+    assert_eq!((&budget["maxUnavailable"], &budget["selector"]["matchLabels"]), (&json!(1), labels));
+    let spread = &deployment["template"]["spec"]["topologySpreadConstraints"][0];
+    assert_eq!(
+        (&spread["topologyKey"], &spread["labelSelector"]["matchLabels"]),
+        (&json!("kubernetes.io/hostname"), labels)
+    );
+}
+
 #[test]
 fn each_right_has_its_reason() {
     let text = std::fs::read_to_string(chart().join("templates/_rules.tpl")).unwrap();
@@ -131,8 +184,9 @@ fn named_namespaces_get_the_same_rights_and_nothing_cluster_wide() {
         !kinds(&named).iter().any(|kind| kind.starts_with("Cluster") || *kind == "CustomResourceDefinition")
     );
     let peers = |object: &Value| object["metadata"]["name"].as_str().unwrap().ends_with("-peers");
+    let own = |object: &Value| object["metadata"]["namespace"] == "ops";
     let roles: Vec<&Value> =
-        named.iter().filter(|object| object["kind"] == "Role" && !peers(object)).collect();
+        named.iter().filter(|object| object["kind"] == "Role" && !peers(object) && !own(object)).collect();
     let namespaces: Vec<&str> =
         roles.iter().map(|role| role["metadata"]["namespace"].as_str().unwrap()).collect();
     assert_eq!(namespaces, ["shop", "blog"]);
@@ -152,7 +206,6 @@ fn named_namespaces_get_the_same_rights_and_nothing_cluster_wide() {
 fn the_pod_is_restricted() {
     let objects = template(&[]).unwrap();
     let deployment = &find(&objects, "Deployment")["spec"];
-    assert_eq!((&deployment["replicas"], &deployment["strategy"]["type"]), (&json!(1), &json!("Recreate")));
     let pod = &deployment["template"]["spec"];
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
@@ -221,7 +274,8 @@ fn allowed_annotations_reach_the_operator() {
 #[test]
 fn nonsense_is_refused_with_the_field_named() {
     for (setting, field) in [
-        ("replicas=3", "replicas"),
+        ("replicas=0", "replicas"),
+        ("replicaCount=3", "replicaCount"),
         ("image.name=\"x\"", "image"),
         ("image.pullPolicy=\"Sometimes\"", "pullPolicy"),
         ("logging.format=\"xml\"", "format"),

@@ -1,13 +1,14 @@
 //! Killed at any moment and started again, the operator ends where it would have ended, by the same creates and
 //! deletes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::audit::{Audit, OPERATOR, Request, effects};
+use e2e::end::{made_and_deleted, objects};
 use e2e::fixtures::{self, PATIENCE, image, migrating, revision_of, with};
-use e2e::harness::{Change, Lab, Seen, Space};
+use e2e::harness::{Lab, Seen, Space};
 use phoenix_operator::api::{Phase, labels};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -96,23 +97,6 @@ fn differing(one: &End, other: &End) -> (Vec<String>, Vec<String>) {
     let effects = one.effects.iter().filter(|(name, counts)| other.effects.get(*name) != Some(counts));
     let objects = one.objects.iter().filter(|(name, object)| other.objects.get(*name) != Some(object));
     (effects.map(|pair| format!("{pair:?}")).collect(), objects.map(|pair| format!("{pair:?}")).collect())
-}
-
-/// How often each object was made and deleted, by the UIDs that were seen: a request whose client was killed is carried
-/// out all the same, but the audit log may not call it a success.
-fn made_and_deleted(seen: &Seen) -> BTreeMap<String, (usize, usize)> {
-    let mut uids: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
-    for kind in ["ControllerRevision", "Deployment", "Job", "Service"] {
-        for event in seen.history(kind) {
-            let uid = event.object["metadata"]["uid"].to_string();
-            let (made, deleted) = uids.entry(format!("{kind}/{}", event.name)).or_default();
-            if event.change == Change::Deleted {
-                deleted.insert(uid.clone());
-            }
-            made.insert(uid);
-        }
-    }
-    uids.into_iter().map(|(name, (made, deleted))| (name, (made.len(), deleted.len()))).collect()
 }
 
 /// A rollout of `v2` by that strategy, the operator killed after so many of its writes. Gives back how it ended, and
@@ -237,37 +221,6 @@ async fn rollout(space: Arc<Space>, name: &'static str, moments: &[Moment]) -> R
     };
     ENDS.lock().unwrap_or_else(PoisonError::into_inner).insert(name, end);
     Ok(())
-}
-
-/// What there is in the end, without what differs from one namespace or one moment to another.
-fn objects(seen: &Seen, namespace: &str) -> BTreeMap<String, String> {
-    let mut objects = BTreeMap::new();
-    for kind in ["Deployment", "Service", "ControllerRevision", "Job"] {
-        for object in seen.all(kind) {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            let fact = |key: &str| object["metadata"]["annotations"].get(key).cloned();
-            let rest = json!({
-                "replicas": object.pointer("/spec/replicas"),
-                "template": object.pointer("/spec/template"),
-                "selector": object.pointer("/spec/selector"),
-                "facts": [fact(labels::ATTEMPT), fact(labels::OUTCOME), fact(labels::PROMOTION)],
-                "migrated": fact(labels::MIGRATED).is_some(),
-            });
-            objects.insert(format!("{kind}/{name}"), rest);
-        }
-    }
-    if let Some(status) = seen.status("shop") {
-        let history: Vec<_> =
-            status.history.iter().map(|e| json!([e.revision, e.attempt, e.outcome, e.reason])).collect();
-        let rest = json!({
-            "stable": status.stable, "previous": status.previous, "attempt": status.attempt,
-            "promotion": status.promotion, "candidate": status.candidate, "migration": status.migration,
-            "phase": status.phase, "message": status.message, "history": history,
-        });
-        objects.insert("status".to_owned(), rest);
-    }
-    // Pods are told their namespace, as part of names in the cluster's DNS.
-    objects.into_iter().map(|(name, object)| (name, object.to_string().replace(namespace, "here"))).collect()
 }
 
 async fn left_alone(space: Arc<Space>) -> Result<()> {

@@ -1,12 +1,12 @@
-//! When nothing changes, the operator asks for nothing.
+//! When nothing changes, the operator asks for nothing but its Lease.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::audit::{Audit, by_verb, is_asked};
+use e2e::audit::{Audit, Request, by_verb, is_asked};
 use e2e::fixtures::{migrating, plain};
-use e2e::harness::{Lab, Seen};
+use e2e::harness::{Lab, OperatorOptions, Seen};
 use phoenix_operator::api::Phase;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -17,6 +17,8 @@ const APPS: usize = 100;
 const AT_ONCE: usize = 8;
 /// How long they are left alone.
 const WINDOW: Duration = Duration::from_mins(1);
+/// Seconds between two renewals of the Lease.
+const RENEWED: u64 = 2;
 /// Without a request for this long, what the rollouts brought about has ended.
 const SETTLED: Duration = Duration::from_secs(5);
 
@@ -25,7 +27,8 @@ async fn a_hundred_healthy_apps_cost_nothing() -> Result<()> {
     let lab = Lab::fake().await?;
     let space = Arc::new(lab.space("quiet").await?);
     let audit = Audit::new(lab.cluster().audit_log());
-    let mut operator = space.operator().await?;
+    let options = OperatorOptions { instance: None, ..space.standing("quiet").await? };
+    let mut operator = space.operator_with(&options).await?;
     let start = audit.end()?;
     let began = Instant::now();
     let turns = Arc::new(Semaphore::new(AT_ONCE));
@@ -51,7 +54,8 @@ async fn a_hundred_healthy_apps_cost_nothing() -> Result<()> {
     space.wait("100 healthy apps", Duration::from_mins(4), healthy).await?;
     println!("{APPS} apps healthy after {:?}", began.elapsed());
 
-    audit.until_rest(SETTLED, Duration::from_mins(1), is_asked).await?;
+    let concerns_apps = |request: &Request| is_asked(request) && request.resource != "leases";
+    audit.until_rest(SETTLED, Duration::from_mins(1), concerns_apps).await?;
     println!("until quiet: {:#?}", by_verb(&audit.of_operator(start).await?));
 
     let from = audit.end()?;
@@ -65,7 +69,11 @@ async fn a_hundred_healthy_apps_cost_nothing() -> Result<()> {
         by_verb(&requests)
     );
     ensure!(!all.is_empty(), "the audit log stands still");
-    let asked: Vec<_> = requests.iter().filter(|request| request.verb != "watch").collect();
+    let renewals: Vec<_> = requests.iter().filter(|request| request.resource == "leases").collect();
+    ensure!(renewals.iter().all(|request| request.verb == "update" && request.code == 200), "{renewals:#?}");
+    let most = usize::try_from(WINDOW.as_secs() / RENEWED)? + 2;
+    ensure!((most / 2..=most).contains(&renewals.len()), "{} renewals of the Lease", renewals.len());
+    let asked: Vec<_> = requests.iter().filter(|request| concerns_apps(request)).collect();
     ensure!(asked.is_empty(), "the operator asked for {asked:#?}\n{}", space.describe().await);
     ensure!(operator.runs(), "the operator has ended");
 

@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use crate::{
     analysis::Endpoint,
     build::{AllowedAnnotations, PeersRole, Settings},
-    controller::{self, Options},
+    controller::{self, Options, Seat},
     telemetry::{self, LogFormat},
 };
 
@@ -54,7 +54,18 @@ pub struct Run {
     /// repeated. Apps name it; they never choose an address.
     #[arg(long, value_name = "NAME=URL")]
     prometheus: Vec<Endpoint>,
-    /// Names this process in events. In a pod: its name.
+    /// Write only while holding a Lease, so that of several operators one works and the others wait. Turn it off where
+    /// there is surely one, such as outside of the cluster.
+    #[arg(long, env = "PHOENIX_OPERATOR_LEADER_ELECT", action = ArgAction::Set, value_name = "BOOL",
+        default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    leader_elect: bool,
+    /// The Lease's namespace. Absent: that of the pod, or of the kubeconfig's context.
+    #[arg(long, env = "PHOENIX_OPERATOR_LEASE_NAMESPACE")]
+    lease_namespace: Option<String>,
+    /// The Lease's name; the same for all operators that look after the same apps.
+    #[arg(long, env = "PHOENIX_OPERATOR_LEASE_NAME", default_value = "phoenix-operator")]
+    lease_name: String,
+    /// Names this process in events and in the Lease. In a pod: its name.
     #[arg(long, env = "HOSTNAME", default_value = "phoenix-operator")]
     instance: String,
 }
@@ -87,6 +98,9 @@ impl Run {
             concurrency: self.concurrency,
             call_timeout: Duration::from(self.call_timeout),
             instance: self.instance,
+            seat: self
+                .leader_elect
+                .then_some(Seat { namespace: self.lease_namespace, name: self.lease_name }),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.context("starting the runtime")?;

@@ -38,6 +38,12 @@ pub enum CallError {
         /// How long it was waited for.
         after: Duration,
     },
+    /// Another may lead: nothing was sent.
+    #[error("{call}: not the leader any more")]
+    Deposed {
+        /// What would have been called.
+        call: Call,
+    },
     /// The API server said no.
     #[error("{call}: {} ({} {})", .status.message, .status.code, .status.reason)]
     Refused {
@@ -83,6 +89,7 @@ impl CallError {
         match self {
             Self::Timeout { .. } => "timeout",
             Self::Transport { .. } => "unreachable",
+            Self::Deposed { .. } => "deposed",
             Self::Refused { status, .. } => match status.code {
                 400..=499 => match status.code {
                     403 => "forbidden",

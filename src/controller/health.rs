@@ -32,6 +32,8 @@ struct Watches {
     states: BTreeMap<(Option<String>, Kind), State>,
     /// Since when all that is needed of a namespace are open; no namespace: all namespaces, in one watch of each kind.
     since: BTreeMap<(Option<String>, Needs), Timestamp>,
+    /// Why the Lease is not reached; none: it is, or none is stood for.
+    lease: Option<String>,
     stopping: bool,
 }
 
@@ -116,6 +118,11 @@ impl Health {
         })
     }
 
+    /// Why the Lease is not reached; none: it is.
+    pub fn lease(&self, fault: Option<String>) {
+        self.with(|watches| watches.lease = fault);
+    }
+
     /// From now on it is not ready.
     pub fn stop(&self) {
         self.with(|watches| watches.stopping = true);
@@ -187,7 +194,7 @@ impl Readiness for Health {
                     None => None,
                 }
             });
-            stopping.into_iter().chain(closed).collect()
+            stopping.into_iter().chain(watches.lease.clone()).chain(closed).collect()
         })
     }
 }
@@ -215,6 +222,15 @@ mod tests {
         assert!(jobs.up());
         health.stop();
         assert_eq!(health.faults(), ["stopping"]);
+    }
+
+    #[test]
+    fn who_waits_to_lead_is_ready_once_it_has_seen_the_lease() {
+        let health = Health::default();
+        health.lease(Some("Lease ops/operator: not asked for yet".to_owned()));
+        assert_eq!(health.faults().len(), 1);
+        health.lease(None);
+        assert!(health.faults().is_empty());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod freshness;
 pub(crate) mod goal;
 mod health;
 mod kind;
+mod leader;
 mod memory;
 mod packed;
 pub(crate) mod observe;
@@ -27,4 +28,5 @@ mod status;
 mod watch;
 mod writer;
 
+pub use leader::Seat;
 pub use run::{Options, run};

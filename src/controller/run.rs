@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -21,6 +22,7 @@ use super::{
     events::Recorder,
     freshness::Freshness,
     health::Health,
+    leader::{Candidate, Seat, Tenure},
     memory::Memory,
     queue::Queue,
     reconcile::{Outcome, Reconciler, until},
@@ -58,14 +60,16 @@ pub struct Options {
     pub concurrency: usize,
     /// Longest wait for any answer of the API server.
     pub call_timeout: Duration,
-    /// Names this process in events.
+    /// Names this process in events and in the Lease.
     pub instance: String,
+    /// The Lease it stands for; none: it is the only one.
+    pub seat: Option<Seat>,
 }
 
 /// Runs until a signal to stop.
 ///
 /// # Errors
-/// When there is no way to the API server, or the address cannot be listened on.
+/// When there is no way to the API server, the address cannot be listened on, or another leads.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let client = client(&options).await?;
     let metrics = Metrics::new().context("registering metrics")?;
@@ -79,13 +83,56 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         };
         tokio::spawn(telemetry::serve(options.listen, metrics.clone(), Arc::new(health.clone()), stopped))
     };
+    let mut end = pin!(async {
+        tokio::select! {
+            signal = signal() => signal,
+            ended = &mut served => ended.context("serving metrics and health").and_then(|served| served),
+        }
+    });
+    let mut candidate = if let Some(seat) = &options.seat {
+        Some(Candidate::new(&client, seat, &options.instance, health.clone(), metrics.clone())?)
+    } else {
+        metrics.leads(true);
+        None
+    };
+    let ended = tokio::select! {
+        won = win(candidate.as_mut()) => won.map(|()| None),
+        ended = &mut end => ended.map(Some),
+    };
+    let ended = match ended {
+        Ok(None) => lead(&options, &client, &metrics, &health, candidate, end).await,
+        // Asked to stop before it led.
+        ended => ended.map(drop),
+    };
+    // Nobody listens any more: stopped already.
+    let _ = stop.send(true);
+    ended
+}
+
+async fn win(candidate: Option<&mut Candidate>) -> anyhow::Result<()> {
+    match candidate {
+        Some(candidate) => candidate.win().await,
+        None => Ok(()),
+    }
+}
+
+/// Looks after the apps until `end`, or until another may lead.
+async fn lead(
+    options: &Options,
+    client: &Client,
+    metrics: &Metrics,
+    health: &Health,
+    mut candidate: Option<Candidate>,
+    end: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let tenure = candidate.as_ref().map_or_else(Tenure::endless, Candidate::tenure);
     let (news, heard) = mpsc::unbounded_channel();
     let mut watches = JoinSet::new();
-    let reconciler = assemble(&options, &client, &metrics, &health, &news, &mut watches);
+    let reconciler = assemble(options, client, metrics, health, tenure, &news, &mut watches);
     let mut driver = Driver {
         reconciler: Arc::new(reconciler),
         health: health.clone(),
-        metrics,
+        metrics: metrics.clone(),
         concurrency: options.concurrency.max(1),
         queue: Queue::new(),
         running: JoinSet::new(),
@@ -105,17 +152,33 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     });
     tracing::info!(namespaces = ?options.namespaces, cluster_domain = options.settings.cluster_domain, "running");
-    let ended = tokio::select! {
-        () = driver.drive() => Ok(()),
-        signal = signal() => signal,
-        ended = &mut served => ended.context("serving metrics and health").and_then(|served| served),
+    let ended = {
+        let mut lost = pin!(async {
+            match candidate.as_mut() {
+                Some(candidate) => candidate.keep().await,
+                None => std::future::pending().await,
+            }
+        });
+        let ended = tokio::select! {
+            () = driver.drive() => Ok(()),
+            ended = end => ended,
+            // What is under way is dropped where it stands: nothing may be written beside another leader.
+            lost = &mut lost => return Err(lost),
+        };
+        tracing::info!("stopping");
+        health.stop();
+        watches.abort_all();
+        tokio::select! {
+            () = driver.finish() => {}
+            lost = &mut lost => return Err(lost),
+        }
+        ended
     };
-    tracing::info!("stopping");
-    health.stop();
-    watches.abort_all();
-    driver.finish().await;
-    // Nobody listens any more: stopped already.
-    let _ = stop.send(true);
+    // Passes that did not end in time end here, before another is let in.
+    drop(driver);
+    if let Some(candidate) = candidate {
+        candidate.release().await;
+    }
     ended
 }
 
@@ -132,12 +195,18 @@ fn assemble(
     client: &Client,
     metrics: &Metrics,
     health: &Health,
+    tenure: Tenure,
     news: &mpsc::UnboundedSender<News>,
     watches: &mut JoinSet<()>,
 ) -> Reconciler {
     let freshness = Arc::new(Mutex::new(Freshness::default()));
-    let writer =
-        Arc::new(Writer::new(client.clone(), options.call_timeout, metrics.clone(), freshness.clone()));
+    let writer = Arc::new(Writer::new(
+        client.clone(),
+        options.call_timeout,
+        tenure,
+        metrics.clone(),
+        freshness.clone(),
+    ));
     let wanted: Vec<Option<String>> = if options.namespaces.is_empty() {
         vec![None]
     } else {

@@ -1,5 +1,5 @@
-//! The one place through which every call that is no watch goes: timed out, counted by verb and kind, and remembered
-//! so that nothing is planned from caches older than it.
+//! The one place through which every call that is no watch goes: gated by the Lease, timed out, counted by verb and
+//! kind, and remembered so that nothing is planned from caches older than it.
 
 use std::{
     fmt::Debug,
@@ -22,6 +22,7 @@ use super::{
     errors::{Call, CallError},
     freshness::Freshness,
     kind::Kind,
+    leader::Tenure,
 };
 use crate::{
     api::{PhoenixApp, labels},
@@ -35,6 +36,7 @@ pub const MANAGER: &str = "phoenix-operator";
 pub struct Writer {
     client: Client,
     timeout: Duration,
+    tenure: Tenure,
     metrics: Metrics,
     freshness: Arc<Mutex<Freshness>>,
 }
@@ -65,14 +67,15 @@ impl<K> Child for K where
 }
 
 impl Writer {
-    /// A writer.
+    /// A writer, which sends nothing outside of `tenure`.
     pub const fn new(
         client: Client,
         timeout: Duration,
+        tenure: Tenure,
         metrics: Metrics,
         freshness: Arc<Mutex<Freshness>>,
     ) -> Self {
-        Self { client, timeout, metrics, freshness }
+        Self { client, timeout, tenure, metrics, freshness }
     }
 
     /// Makes an object; it never changes one that is there, however late it arrives.
@@ -173,14 +176,15 @@ impl Writer {
     /// Reads an object as it is now.
     pub async fn get<K: Child>(&self, app: &AppKey, name: &str) -> Result<Option<K>, CallError> {
         let api = self.api::<K>(app);
-        self.timed(call::<K>("get", app, name), api.get_opt(name)).await
+        within(self.timeout, call::<K>("get", app, name), api.get_opt(name)).await
     }
 
     /// The pods of the app's migrations as they are now.
     pub async fn migration_pods(&self, app: &AppKey) -> Result<Vec<Pod>, CallError> {
         let params = ListParams::default().labels(&format!("{}={}", labels::MIGRATION, app.name));
         let api = self.api::<Pod>(app);
-        let list = self.timed(call::<Pod>("list", app, &app.name), api.list(&params)).await?;
+        let call = call::<Pod>("list", app, &app.name);
+        let list = within(self.timeout, call, api.list(&params)).await?;
         Ok(list.items)
     }
 
@@ -204,24 +208,29 @@ impl Writer {
         answer: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, CallError> {
         let (verb, kind) = (call.verb, call.kind.as_str());
-        let result = self.timed(call, answer).await;
+        let left = self.tenure.left();
+        let result = if left.is_zero() {
+            Err(CallError::Deposed { call })
+        } else {
+            within(self.timeout.min(left), call, answer).await
+        };
         self.metrics.wrote(verb, kind, result.as_ref().map_or_else(CallError::result, |_| "ok"));
         if result.is_ok() {
             tracing::debug!(verb, kind, "wrote");
         }
         result
     }
+}
 
-    async fn timed<T>(
-        &self,
-        call: Call,
-        answer: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, CallError> {
-        match tokio::time::timeout(self.timeout, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(CallError::of(call, error)),
-            Err(_) => Err(CallError::Timeout { call, after: self.timeout }),
-        }
+async fn within<T>(
+    time: Duration,
+    call: Call,
+    answer: impl Future<Output = kube::Result<T>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(time, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(CallError::of(call, error)),
+        Err(_) => Err(CallError::Timeout { call, after: time }),
     }
 }
 
@@ -249,7 +258,51 @@ fn call<K: Child>(verb: &'static str, app: &AppKey, name: &str) -> Call {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::Config;
+
     use super::*;
+
+    /// A writer to an API server that takes connections and answers none.
+    fn silent(tenure: Tenure) -> (std::net::TcpListener, Writer) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::try_from(Config::new(address.parse().unwrap())).unwrap();
+        let freshness = Arc::new(Mutex::new(Freshness::default()));
+        let metrics = Metrics::new().unwrap();
+        (listener, Writer::new(client, Duration::from_mins(1), tenure, metrics, freshness))
+    }
+
+    #[tokio::test]
+    async fn who_leads_no_more_sends_nothing() {
+        let (listener, writer) = silent(Tenure::over());
+        let app = AppKey { namespace: "prod".to_owned(), name: "shop".to_owned() };
+        let patch = serde_json::json!({});
+        let refused = [
+            writer.create(&app, &ConfigMap::default()).await.map(drop),
+            writer.merge::<ConfigMap>(&app, "a", &patch).await.map(drop),
+            writer.apply(&app, &ConfigMap::default(), "1").await.map(drop),
+            writer.delete::<ConfigMap>(&app, "a", "uid", "1").await,
+            writer.publish("prod", &ConfigMap::default()).await.map(drop),
+            writer.republish::<ConfigMap>("prod", "a", &patch).await.map(drop),
+        ];
+        for answer in refused {
+            assert!(matches!(answer, Err(CallError::Deposed { .. })), "{answer:?}");
+        }
+        assert!(listener.accept().is_err(), "a connection was opened");
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_waited_for_longer_than_it_leads() {
+        let tenure = Tenure::over();
+        let (listener, writer) = silent(tenure.clone());
+        tenure.extend(std::time::Instant::now() + Duration::from_millis(500));
+        let app = AppKey { namespace: "prod".to_owned(), name: "shop".to_owned() };
+        let answer = writer.create(&app, &ConfigMap::default()).await;
+        assert!(matches!(answer, Err(CallError::Timeout { .. })), "{answer:?}");
+        assert!(listener.accept().is_ok(), "it was sent while it led");
+    }
 
     #[test]
     fn json_is_written_as_the_api_server_does() {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::api::Phase;
@@ -29,6 +30,8 @@ pub struct Metrics {
     phase: IntGaugeVec,
     watch_failures: IntCounterVec,
     stale_skips: IntCounterVec,
+    leader: IntGauge,
+    lease_failures: IntCounter,
 }
 
 impl Metrics {
@@ -81,6 +84,11 @@ impl Metrics {
                 ),
                 &["kind"],
             )?,
+            leader: IntGauge::new("phoenix_operator_leader", "1 while this one leads: only then it writes")?,
+            lease_failures: IntCounter::new(
+                "phoenix_operator_lease_failures_total",
+                "Times that the Lease of the leader was not reached",
+            )?,
         };
         let registry = &metrics.registry;
         registry.register(Box::new(metrics.reconciles.clone()))?;
@@ -93,6 +101,8 @@ impl Metrics {
         registry.register(Box::new(metrics.phase.clone()))?;
         registry.register(Box::new(metrics.watch_failures.clone()))?;
         registry.register(Box::new(metrics.stale_skips.clone()))?;
+        registry.register(Box::new(metrics.leader.clone()))?;
+        registry.register(Box::new(metrics.lease_failures.clone()))?;
         Ok(metrics)
     }
 
@@ -142,6 +152,16 @@ impl Metrics {
     /// A reconcile was put off until the cache of this kind has caught up.
     pub fn stale(&self, kind: &str) {
         self.stale_skips.with_label_values(&[kind]).inc();
+    }
+
+    /// It leads from now on, or no more.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// The Lease was not reached.
+    pub fn lease_failed(&self) {
+        self.lease_failures.inc();
     }
 
     /// In the Prometheus text format.

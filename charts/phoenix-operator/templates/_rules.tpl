@@ -83,6 +83,19 @@ no right given that the operator does not hold itself (no bind, escalate or impe
   verbs: [create, patch]
 {{- end }}
 
+{{- /* The Lease by which one of several operators leads, in the release's namespace alone. */}}
+{{- define "phoenix-operator.lease" -}}
+# Made by the first operator that starts. The name of what is to be made cannot be part of a right.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+# Read by those who wait, renewed every two seconds by the one who leads, given back when it stops.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ include "phoenix-operator.fullname" . }}]
+  verbs: [get, update]
+{{- end }}
+
 {{- /* What the nodes of an app with clustering.mode KubernetesAPI may do; every rule is among the operator's own. */}}
 {{- define "phoenix-operator.peers" -}}
 # libcluster's Cluster.Strategy.Kubernetes lists the one or the other (kubernetes_ip_lookup_mode), by label, every few

@@ -13,6 +13,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use super::rights::LEASE;
+
 /// How long it may take to stop after SIGTERM.
 const STOP: Duration = Duration::from_secs(15);
 
@@ -27,6 +29,10 @@ pub struct OperatorOptions {
     pub kubeconfig: Option<PathBuf>,
     /// Prometheus endpoints that apps may name: `name=http://address`.
     pub prometheus: Vec<String>,
+    /// The namespace of the Lease that it stands for; none: it is the only one.
+    pub lease: Option<String>,
+    /// Tells it from others of the same test: in the Lease, and in the name of its log.
+    pub instance: Option<String>,
     /// Another program than the one of this source.
     pub program: Option<PathBuf>,
 }
@@ -56,6 +62,14 @@ impl Operator {
         ];
         arguments.extend(options.namespaces.iter().map(|name| format!("--namespace={name}").into()));
         arguments.extend(options.prometheus.iter().map(|endpoint| format!("--prometheus={endpoint}").into()));
+        match &options.lease {
+            Some(namespace) => {
+                arguments.push(format!("--lease-namespace={namespace}").into());
+                arguments.push(format!("--lease-name={LEASE}").into());
+            }
+            None => arguments.push("--leader-elect=false".into()),
+        }
+        arguments.extend(options.instance.iter().map(|name| format!("--instance={name}").into()));
         if log.exists() {
             std::fs::remove_file(log).with_context(|| format!("removing {}", log.display()))?;
         }
@@ -133,14 +147,39 @@ impl Operator {
 
     /// Asks it to stop and waits until it has; errors when it does not in 15 s, or not with status 0.
     pub async fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
         let mut child = self.child.take().context("the operator does not run")?;
-        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        kill_process(pid.context("the operator has ended by itself")?, Signal::TERM).context("SIGTERM")?;
         match tokio::time::timeout(STOP, child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(status) => bail!("the operator ended with {status:?}"),
             Err(_) => bail!("the operator did not stop within {STOP:?}"),
         }
+    }
+
+    /// Stops it where it stands, as a machine that stalls would.
+    pub fn stall(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on after [`stall`](Self::stall).
+    pub fn go_on(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Waits until it ends by itself; the code it ends with.
+    pub async fn ended(&mut self, within: Duration) -> Result<Option<i32>> {
+        let mut child = self.child.take().context("the operator does not run")?;
+        match tokio::time::timeout(within, child.wait()).await {
+            Ok(status) => Ok(status.context("waiting for the operator")?.code()),
+            Err(_) => bail!("the operator did not end by itself within {within:?}"),
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("the operator does not run")?;
+        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        kill_process(pid.context("the operator has ended by itself")?, signal)
+            .with_context(|| format!("sending {signal:?}"))
     }
 
     /// Whether it has not ended by itself.

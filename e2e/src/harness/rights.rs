@@ -6,16 +6,24 @@ use anyhow::{Context as _, Result};
 
 /// Whom the operator runs as; the name that its `ServiceAccount` would have.
 pub(super) const USER: &str = "system:serviceaccount:phoenix-system:phoenix-operator";
+/// What the chart's rules say for the release's full name.
+const FULLNAME: &str = r#"{{ include "phoenix-operator.fullname" . }}"#;
 /// The groups of that `ServiceAccount`.
 pub(super) const GROUPS: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
 
-/// Manifests of the role and its binding, and of the role for nodes that list their peers, as YAML. Errors when the chart's rules are not where they were.
+/// The Lease that operators of a test stand for, as the chart would name it.
+pub(super) const LEASE: &str = "phoenix-operator";
+
+/// Manifests of the role and its binding, of the role for nodes that list their peers, and of the one for the Lease, which
+/// is bound by the tests that ask for it, as YAML. Errors when the chart's rules are not where they were.
 pub(super) fn manifests() -> Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/phoenix-operator/templates/_rules.tpl");
     let template = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let template = template.replace(FULLNAME, LEASE);
     let of =
         |name: &str| rules(&template, name).with_context(|| format!("{} defines no {name}", path.display()));
     let (rules, peers) = (of("phoenix-operator.rules")?, of("phoenix-operator.peers")?);
+    let lease = of("phoenix-operator.lease")?;
     Ok(format!(
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: phoenix-operator}}\n\
          rules:\n{rules}\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\n\
@@ -23,7 +31,9 @@ pub(super) fn manifests() -> Result<String> {
          roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: phoenix-operator}}\n\
          subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: '{USER}'}}]\n---\n\
          apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: phoenix-operator-peers}}\n\
-         rules:\n{peers}\n"
+         rules:\n{peers}\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: phoenix-operator-leader}}\n\
+         rules:\n{lease}\n"
     ))
 }
 

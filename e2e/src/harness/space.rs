@@ -16,6 +16,7 @@ use super::judge::{self, Judged, Judges};
 use super::lab::Lab;
 use super::operator::{Operator, OperatorOptions};
 use super::record::{Record, Seen};
+use super::rights;
 
 /// Who the harness is to the API server.
 const MANAGER: &str = "e2e";
@@ -61,9 +62,32 @@ impl Space {
 
     /// Starts an operator as asked for.
     pub async fn operator_with(&self, options: &OperatorOptions) -> Result<Operator> {
-        let log = self.operator_log();
+        let log = match &options.instance {
+            None => self.operator_log(),
+            Some(instance) => self.operator_log().with_extension(format!("{instance}.log")),
+        };
         make_parent(&log)?;
         Operator::start(options, self.lab.restricted(), &log).await
+    }
+
+    /// Options for an operator of this namespace that stands for a Lease in it.
+    pub async fn standing(&self, instance: &str) -> Result<OperatorOptions> {
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "leader"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                "name": "phoenix-operator-leader",
+            },
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": rights::USER}],
+        });
+        self.kubectl(&["apply", "--server-side", "-f", "-"], Some(&binding.to_string())).await?;
+        Ok(OperatorOptions {
+            namespaces: vec![self.name.clone()],
+            lease: Some(self.name.clone()),
+            instance: Some(instance.to_owned()),
+            ..OperatorOptions::default()
+        })
     }
 
     pub(super) fn operator_log(&self) -> PathBuf {
