@@ -335,7 +335,10 @@ mod tests {
             objects.into_iter().for_each(|object| cache.add(&mut list, object));
             list
         };
-        cache.replace(listed(vec![object("a", "shop", 5), object("b", "blog", 6), object("c", "wiki", 7)]), 10);
+        cache.replace(
+            listed(vec![object("a", "shop", 5), object("b", "blog", 6), object("c", "wiki", 7)]),
+            10,
+        );
         let changed = cache.replace(listed(vec![object("a", "shop", 5), object("c", "wiki", 12)]), 15);
         assert_eq!(changed, [key("blog"), key("wiki")].into());
         assert_eq!(cache.version(), 15);

@@ -56,10 +56,10 @@ mod tests {
     #[test]
     fn what_is_packed_comes_back_and_another_of_its_kind_takes_little() {
         let app = app("{image: \"example.com/shop:1\", hosts: [shop.example.com]}");
-        let revision =
-            |name: &str| render(&app, &name.parse().unwrap(), &Settings::default());
+        let revision = |name: &str| render(&app, &name.parse().unwrap(), &Settings::default());
         let revisions = [revision("0123456789"), revision("abcdef0123")];
-        let stored: Vec<_> = revisions.iter().map(|revision| controller_revision(&app, revision, 1)).collect();
+        let stored: Vec<_> =
+            revisions.iter().map(|revision| controller_revision(&app, revision, 1)).collect();
         let sizes = comes_back(&stored);
         let whole = serde_json::to_vec(&stored[1]).unwrap().len();
         assert!(sizes[1] * 8 < whole, "{sizes:?} of {whole}");

@@ -613,7 +613,7 @@ mod full {
                 ..FULL
             };
             walk(&format!("full: {strategy:?}, then {other:?}"), config, true).unwrap();
-            let config = Config { kills: 1, edits: 2, ..config };
+            let config = Config { kills: 1, edits: 2, pod_failures: 0, ..config };
             walk(&format!("full: {strategy:?}, then {other:?}, kill"), config, true).unwrap();
         }
     }
