@@ -27,7 +27,7 @@ enum Command {
     /// Print the objects that the operator makes for an app, without a cluster.
     Render(render::Render),
     /// Look after every `PhoenixApp`, in a cluster or from outside (KUBECONFIG).
-    Run(run::Run),
+    Run(Box<run::Run>),
 }
 
 impl Cli {

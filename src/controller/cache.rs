@@ -107,6 +107,12 @@ pub struct Cache<K> {
 /// What a list has shown so far.
 pub struct Listed<K>(State<K>);
 
+impl<K> Default for Listed<K> {
+    fn default() -> Self {
+        Self(State::new(0))
+    }
+}
+
 impl<K> Cache<K>
 where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
@@ -141,11 +147,6 @@ where
     /// Up to which version the cache is current.
     pub fn version(&self) -> u64 {
         self.read().version
-    }
-
-    /// The beginning of a list.
-    pub fn list(&self) -> Listed<K> {
-        Listed(State::new(0))
     }
 
     /// An object on a list.
@@ -331,8 +332,10 @@ mod tests {
     fn a_list_tells_what_vanished_and_what_changed() {
         let cache = Cache::new(child);
         let listed = |objects: Vec<ConfigMap>| {
-            let mut list = cache.list();
-            objects.into_iter().for_each(|object| cache.add(&mut list, object));
+            let mut list = Listed::default();
+            for object in objects {
+                cache.add(&mut list, object);
+            }
             list
         };
         cache.replace(

@@ -45,12 +45,12 @@ mod tests {
     where
         K: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
     {
-        let packer = Packer::default();
-        let packed: Vec<Packed> = objects.iter().map(|object| packer.pack(object).unwrap()).collect();
-        for (object, packed) in objects.iter().zip(&packed) {
-            assert_eq!(packer.unpack::<K>(packed).as_ref(), Some(object));
+        let kind = Packer::default();
+        let small: Vec<Packed> = objects.iter().map(|object| kind.pack(object).unwrap()).collect();
+        for (object, one) in objects.iter().zip(&small) {
+            assert_eq!(kind.unpack::<K>(one).as_ref(), Some(object));
         }
-        packed.iter().map(|packed| packed.0.len()).collect()
+        small.iter().map(|one| one.0.len()).collect()
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     backoff::jitter,
-    cache::{AppKey, Cache, number},
+    cache::{AppKey, Cache, Listed, number},
     errors::{Call, CallError, Verdict},
     health::{Down, Gauge},
     kind::Kind,
@@ -239,7 +239,7 @@ impl<S: Source> Watch<S> {
 
     /// The cluster does not know the kind: there is nothing of it, and nothing else waits for it.
     fn absent(&self) {
-        self.tell(self.cache.replace(self.cache.list(), u64::MAX));
+        self.tell(self.cache.replace(Listed::default(), u64::MAX));
         if self.gauge.absent() {
             self.send(News::Watches);
         }
@@ -249,7 +249,7 @@ impl<S: Source> Watch<S> {
     async fn list(&self) -> Result<String, CallError> {
         let mut params =
             ListParams { label_selector: self.selector.clone(), limit: Some(PAGE), ..ListParams::default() };
-        let mut list = self.cache.list();
+        let mut list = Listed::default();
         let version = loop {
             let page = self.timed("list", self.source.list(&params)).await?;
             for object in page.items {

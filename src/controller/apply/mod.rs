@@ -306,10 +306,10 @@ impl Applier<'_> {
         };
         // What runs stays as it is; what does not is made as the present spec has it.
         if revision.canonical == self.app.canonical {
-            let Revision { workers, job_template, before, contract_template, rollback_template, .. } =
+            let Revision { job_template, before, contract_template, rollback_template, workers, .. } =
                 self.render(&name);
             revision =
-                Revision { workers, job_template, before, contract_template, rollback_template, ..revision };
+                Revision { job_template, before, contract_template, rollback_template, workers, ..revision };
         }
         let live = self.snapshot.deployments.iter().map(|seen| &**seen);
         let revision =
