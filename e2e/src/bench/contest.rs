@@ -1,0 +1,407 @@
+//! One contender's run: the same work and the same measures for each.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{ApiResource, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::contender::Contender;
+use super::events::{Event, Events};
+use super::figures::{Bytes, Cold, Contest, Passage, Quantiles, Rest};
+use super::program::{Launch, Program};
+use super::requests::{Requests, by_kind};
+use super::wire::Wire;
+use super::work::{self, Change};
+use crate::audit::Audit;
+use crate::harness::Lab;
+
+/// How long a program is left alone before its memory counts as resting.
+const CALM: Duration = Duration::from_secs(5);
+/// How long one app may take to be healthy.
+const ONE: Duration = Duration::from_mins(1);
+
+/// What is done.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    /// Apps.
+    pub apps: usize,
+    /// How often each latency is taken.
+    pub singles: usize,
+    /// How long nothing is done.
+    pub rest: Duration,
+    /// Whether all are updated by Rolling.
+    pub rolling: bool,
+    /// Whether all are updated by Canary.
+    pub canary: bool,
+    /// Whether it is started anew over all of them.
+    pub cold: bool,
+    /// Whether the bytes are counted that it receives.
+    pub bytes: bool,
+}
+
+impl Tasks {
+    /// So many apps are made, and nothing else is done.
+    pub const fn few(apps: usize) -> Self {
+        let rest = Duration::ZERO;
+        Self { apps, singles: 0, rest, rolling: false, canary: false, cold: false, bytes: false }
+    }
+}
+
+/// Most apps that are updated while bytes are counted.
+const COUNTED: usize = 50;
+
+/// A contender at work in one namespace.
+pub struct Run<'a> {
+    contender: &'a dyn Contender,
+    client: Client,
+    namespace: String,
+    requests: Requests,
+    events: Events,
+    program: Program,
+    /// Which generation the apps are at.
+    generation: i64,
+}
+
+impl<'a> Run<'a> {
+    /// Makes the namespace, and starts the contender there.
+    pub async fn start(lab: &Lab, contender: &'a dyn Contender, namespace: &str) -> Result<Self> {
+        let client = lab.client().clone();
+        let audit = Audit::new(lab.cluster().audit_log());
+        make_namespace(&client, namespace).await?;
+        let requests = Requests::of(contender.user(), &audit)?;
+        let events = Events::follow(&client, namespace, &[contender.resource()]).await?;
+        let mut program = Program::start(contender.launch())?;
+        program.serves().await?;
+        tokio::time::sleep(CALM).await;
+        let namespace = namespace.to_owned();
+        Ok(Self { contender, client, namespace, requests, events, program, generation: 0 })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    fn say(&self, what: &str, figures: impl std::fmt::Debug) {
+        println!("{}: {what}: {figures:?}", self.contender.name());
+    }
+
+    /// All apps are made.
+    pub async fn create(&mut self, apps: usize) -> Result<Passage> {
+        let mut beside = Vec::new();
+        let mut changes = Vec::new();
+        for name in (0..apps).map(work::name) {
+            beside.extend(self.contender.beside(&name)?);
+            changes.push((name.clone(), Change::Create(self.contender.manifest(&name, "v1")?)));
+        }
+        work::create(&self.client, &self.namespace, beside).await?;
+        self.passage("all created", changes).await
+    }
+
+    /// All apps get another release.
+    pub async fn update(&mut self, apps: usize, tag: &str) -> Result<Passage> {
+        let changes = (0..apps).map(work::name).map(|name| {
+            let patch = self.contender.release(&name, tag)?;
+            Ok((name, Change::Patch(patch)))
+        });
+        let changes = changes.collect::<Result<_>>()?;
+        self.passage(&format!("all updated to {tag}"), changes).await
+    }
+
+    /// The next update of all is a canary.
+    pub async fn be_canary(&mut self, apps: usize) -> Result<()> {
+        if let Some(patch) = self.contender.canary() {
+            let changes = (0..apps).map(|number| (work::name(number), Change::Patch(patch.clone())));
+            self.passage("all told to be canaries", changes.collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// From a change of all until all are healthy, and until nothing is asked for any more.
+    async fn passage(&mut self, what: &str, changes: Vec<(String, Change)>) -> Result<Passage> {
+        self.generation += 1;
+        let count = changes.len();
+        self.events.clear();
+        self.program.forget_peak()?;
+        self.requests.take()?;
+        let cpu = self.program.cpu()?;
+        let began = Instant::now();
+        let resource = self.contender.resource();
+        let asking = work::ask(self.client.clone(), self.namespace.clone(), resource, changes);
+        let asking = tokio::spawn(async move { (asking.await, Instant::now()) });
+        let deadline = began + work::patience(count);
+        let mut healthy: HashMap<String, Instant> = HashMap::new();
+        while healthy.len() < count {
+            let waited = format!("{what}: {} of {count} are healthy", healthy.len());
+            let event = self.events.next(deadline, &waited).await?;
+            if self.is_healthy(&event) {
+                healthy.entry(event.name).or_insert(event.at);
+            }
+        }
+        let (asked, answered) = asking.await.context("the user's task ended in disorder")?;
+        let asked = asked?;
+        let last = healthy.values().max().copied().unwrap_or(began);
+        self.requests.rest().await?;
+        let cpu = self.program.cpu()? - cpu;
+        let requests = self.requests.take()?;
+        let each =
+            asked.iter().filter_map(|(name, at)| Some(healthy.get(name)?.saturating_duration_since(*at)));
+        let passage = Passage {
+            seconds: (last - began).as_secs_f64(),
+            asked: (answered - began).as_secs_f64(),
+            each: Quantiles::of(each.collect()),
+            cpu,
+            peak_rss: self.program.memory("VmHWM")?,
+            rss: self.program.memory("VmRSS")?,
+            conflicts: requests.iter().filter(|request| request.mutates() && request.code == 409).count(),
+            writes: by_kind(&requests, crate::audit::Request::mutates),
+            reads: by_kind(&requests, |request| !request.mutates()),
+        };
+        self.say(what, &passage);
+        Ok(passage)
+    }
+
+    fn is_healthy(&self, event: &Event) -> bool {
+        let generation = event.object["metadata"]["generation"].as_i64().unwrap_or_default();
+        !event.gone && generation >= self.generation && self.contender.healthy(&event.object)
+    }
+
+    /// Nothing is done for a while.
+    pub async fn rest(&mut self, time: Duration) -> Result<Rest> {
+        self.requests.take()?;
+        let (cpu, began) = (self.program.cpu()?, Instant::now());
+        // The measurement itself.
+        tokio::time::sleep(time).await;
+        let rest = Rest {
+            seconds: began.elapsed().as_secs_f64(),
+            cpu: self.program.cpu()? - cpu,
+            rss: self.program.memory("VmRSS")?,
+            requests: by_kind(&self.requests.take()?, |_| true),
+        };
+        self.say("at rest", &rest);
+        Ok(rest)
+    }
+
+    /// Apps are made one after the other, each on a resting cluster: until their children exist, and until they are
+    /// healthy.
+    pub async fn singles(&mut self, count: usize) -> Result<(Quantiles, Quantiles)> {
+        let (kinds, objects) = self.contender.children();
+        let resource = self.contender.resource();
+        let kinds = [vec![resource.clone()], kinds].concat();
+        let mut events = Events::follow(&self.client, &self.namespace, &kinds).await?;
+        let (mut created, mut healthy) = (Vec::new(), Vec::new());
+        self.generation = 1;
+        for name in (0..count).map(work::name) {
+            work::create(&self.client, &self.namespace, self.contender.beside(&name)?).await?;
+            let manifest = self.contender.manifest(&name, "v1")?;
+            let change = vec![(name.clone(), Change::Create(manifest))];
+            let began = Instant::now();
+            work::ask(self.client.clone(), self.namespace.clone(), resource.clone(), change).await?;
+            let mut seen = HashSet::new();
+            let (mut complete, mut well) = (None, None);
+            // Both, because their watches may tell of them in any order.
+            let whole = |event: &Event| {
+                if event.kind == resource.kind {
+                    if event.name == name && self.is_healthy(event) {
+                        well.get_or_insert(event.at);
+                    }
+                } else if belongs(&event.name, &name) {
+                    seen.insert((event.kind.clone(), event.name.clone()));
+                    if seen.len() == objects {
+                        complete.get_or_insert(event.at);
+                    }
+                }
+                Some((complete?, well?))
+            };
+            let what = format!("{name} to have {objects} children and to be healthy");
+            let (complete, well) = events.until(&what, ONE, whole).await?;
+            created.push(complete.saturating_duration_since(began));
+            healthy.push(well.saturating_duration_since(began));
+        }
+        let both = (Quantiles::of(created), Quantiles::of(healthy));
+        self.say("one at a time: children exist, healthy", &both);
+        Ok(both)
+    }
+
+    /// Pods become unready one after the other: until the status says so.
+    pub async fn notice(&mut self, apps: usize, count: usize) -> Result<Quantiles> {
+        let resource = self.contender.resource();
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut first: HashMap<String, String> = HashMap::new();
+        for pod in pods.list(&ListParams::default()).await?.items {
+            let pod = pod.name_any();
+            if let Some(app) = app_of(&pod) {
+                first.insert(app, pod);
+            }
+        }
+        let kinds = [resource.clone(), ApiResource::erase::<Pod>(&())];
+        let mut events = Events::follow(&self.client, &self.namespace, &kinds).await?;
+        let mut noticed = Vec::new();
+        for app in (0..count).map(|number| work::name(number % apps)) {
+            let pod = first.get(&app).with_context(|| format!("{app} has no pod"))?;
+            events.clear();
+            annotate(&pods, pod, Some("false")).await?;
+            let mut unready = None;
+            let mut told = None;
+            let both = |event: &Event| {
+                if event.name == *pod && !is_ready(&event.object) {
+                    unready.get_or_insert(event.at);
+                }
+                if event.kind == resource.kind
+                    && event.name == app
+                    && event.object["status"]["readyReplicas"] == work::REPLICAS - 1
+                {
+                    told.get_or_insert(event.at);
+                }
+                Some(told?.saturating_duration_since(unready?))
+            };
+            let time = events.until(&format!("{app} to notice an unready pod"), ONE, both).await?;
+            noticed.push(time);
+            annotate(&pods, pod, None).await?;
+            let again = |event: &Event| {
+                let ready = event.object["status"]["readyReplicas"] == work::REPLICAS;
+                (event.name == app && ready && self.is_healthy(event)).then_some(())
+            };
+            events.until(&format!("{app} to be whole again"), ONE, again).await?;
+        }
+        let noticed = Quantiles::of(noticed);
+        self.say("an unready pod noticed", &noticed);
+        Ok(noticed)
+    }
+
+    /// It is killed and started again, until it has judged all apps.
+    pub async fn cold(&mut self, apps: usize) -> Result<Cold> {
+        let seconds = self.restart(self.contender.launch(), apps).await?;
+        let requests = self.requests.take()?;
+        let cold = Cold {
+            seconds,
+            cpu: self.program.cpu()?,
+            peak_rss: self.program.memory("VmHWM")?,
+            rss: self.program.memory("VmRSS")?,
+            writes: by_kind(&requests, crate::audit::Request::mutates),
+            reads: by_kind(&requests, |request| !request.mutates()),
+        };
+        self.say("started again", &cold);
+        Ok(cold)
+    }
+
+    /// Kills it, starts it as told, and waits until it has judged all apps and rests; gives back the seconds until all
+    /// were judged.
+    async fn restart(&mut self, launch: &Launch, apps: usize) -> Result<f64> {
+        self.program.kill().await?;
+        self.requests.rest().await?;
+        self.requests.take()?;
+        let began = Instant::now();
+        self.program = Program::start(launch)?;
+        let deadline = began + work::patience(apps);
+        let mut judged = 0;
+        while judged < apps {
+            ensure!(Instant::now() < deadline, "{judged} of {apps} apps were judged after a start");
+            // What a process knows can only be asked for.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            judged = self.program.metrics().await.map_or(0, |metrics| self.contender.judged(&metrics));
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        self.requests.rest().await?;
+        Ok(seconds)
+    }
+
+    /// The bytes that it receives when it starts over all apps, and when some get another release.
+    pub async fn bytes(&mut self, apps: usize) -> Result<Bytes> {
+        let mut launch = self.contender.launch().clone();
+        let kubeconfig = launch.kubeconfig.with_extension("wire");
+        let wire = Wire::lay(&launch.kubeconfig, &kubeconfig).await?;
+        launch.kubeconfig = kubeconfig;
+        self.restart(&launch, apps).await?;
+        let cold = wire.received();
+        let updated = apps.min(COUNTED);
+        self.update(updated, "v9").await?;
+        let bytes = Bytes { cold, update: wire.received() - cold, updated };
+        self.say("bytes received", &bytes);
+        Ok(bytes)
+    }
+}
+
+/// All that is measured of a contender with many apps.
+pub async fn many(lab: &Lab, contender: &dyn Contender, namespace: &str, tasks: &Tasks) -> Result<Contest> {
+    let mut contest = Contest { load: super::load(), ..Contest::default() };
+    let mut run = Run::start(lab, contender, namespace).await?;
+    contest.empty_rss = run.program().memory("VmRSS")?;
+    run.say("resting with no apps, in KiB", contest.empty_rss);
+    contest.first = Some(run.create(tasks.apps).await?);
+    if tasks.rest > Duration::ZERO {
+        contest.rest = Some(run.rest(tasks.rest).await?);
+    }
+    if tasks.singles > 0 {
+        contest.noticed = Some(run.notice(tasks.apps, tasks.singles).await?);
+    }
+    if tasks.rolling {
+        contest.rolling = Some(run.update(tasks.apps, "v2").await?);
+    }
+    if tasks.canary {
+        run.be_canary(tasks.apps).await?;
+        contest.canary = Some(run.update(tasks.apps, "v3").await?);
+    }
+    if tasks.cold {
+        contest.cold = Some(run.cold(tasks.apps).await?);
+    }
+    if tasks.bytes {
+        contest.bytes = Some(run.bytes(tasks.apps).await?);
+    }
+    Ok(contest)
+}
+
+/// Makes a namespace.
+pub async fn make_namespace(client: &Client, name: &str) -> Result<()> {
+    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}}))?;
+    let api: Api<Namespace> = Api::all(client.clone());
+    api.create(&PostParams::default(), &namespace)
+        .await
+        .with_context(|| format!("making namespace {name}"))?;
+    Ok(())
+}
+
+/// Whether an object is an app's, by its name.
+fn belongs(object: &str, app: &str) -> bool {
+    object.strip_prefix(app).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// The app of a pod, by its name: the first two words.
+fn app_of(pod: &str) -> Option<String> {
+    let mut words = pod.splitn(3, '-');
+    Some(format!("{}-{}", words.next()?, words.next()?))
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+}
+
+/// Tells the fake node whether a pod is to be ready.
+async fn annotate(pods: &Api<Pod>, pod: &str, ready: Option<&str>) -> Result<()> {
+    let patch = json!({"metadata": {"annotations": {"e2e/ready": ready}}});
+    pods.patch(pod, &PatchParams::default(), &Patch::Merge(&patch)).await.context("annotating a pod")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_belong_to_apps_by_name() {
+        assert!(belongs("shop-1", "shop-1") && belongs("shop-1-generated", "shop-1"));
+        assert!(!belongs("shop-10-generated", "shop-1") && !belongs("kube-root-ca.crt", "shop-1"));
+        assert_eq!(app_of("shop-12-7f3a9c1d2e-abcde-fghij").unwrap(), "shop-12");
+    }
+
+    #[test]
+    fn a_pod_is_ready_when_it_says_so() {
+        let pod = |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
+        assert!(is_ready(&pod("True")) && !is_ready(&pod("False")) && !is_ready(&json!({})));
+    }
+}
