@@ -4,7 +4,7 @@
 
 use anyhow::{Result, ensure};
 use e2e::audit::OPERATOR;
-use e2e::bench::{Contest, Tasks, floor_with_status, many, phoenix_operator};
+use e2e::bench::{Contest, Step, floor_with_status, many, phoenix_operator};
 use e2e::harness::Lab;
 use serde_json::json;
 
@@ -28,7 +28,6 @@ const NOTICED: f64 = 1.0;
 async fn fifty_apps_cost_no_more_than_they_may() -> Result<()> {
     let lab = Lab::audited(&[OPERATOR]).await?;
     let before = floor_with_status(lab.client(), "floor-before", APPS).await?.took.as_secs_f64();
-    let tasks = Tasks { singles: 20, rolling: true, cold: true, ..Tasks::few(APPS) };
     let operator = phoenix_operator(&lab, "few", &["bench"], json!({})).await?;
     let Contest {
         empty_rss,
@@ -37,7 +36,7 @@ async fn fifty_apps_cost_no_more_than_they_may() -> Result<()> {
         noticed: Some(noticed),
         cold: Some(cold),
         ..
-    } = many(&lab, &operator, "bench", &tasks).await?
+    } = many(&lab, &operator, "bench", APPS, &[Step::Notice(20), Step::Rolling, Step::Cold]).await?
     else {
         anyhow::bail!("not all was measured");
     };

@@ -24,33 +24,25 @@ const CALM: Duration = Duration::from_secs(5);
 /// How long one app may take to be healthy.
 const ONE: Duration = Duration::from_mins(1);
 
-/// What is done.
-#[derive(Clone, Debug)]
-pub struct Tasks {
-    /// Apps.
-    pub apps: usize,
-    /// How often each latency is taken.
-    pub singles: usize,
-    /// How long nothing is done.
-    pub rest: Duration,
-    /// Whether all are updated by Rolling.
-    pub rolling: bool,
-    /// Whether all are updated by Canary.
-    pub canary: bool,
-    /// Whether it is started anew over all of them.
-    pub cold: bool,
-    /// Whether the bytes are counted that it receives.
-    pub bytes: bool,
+/// What is done with apps that have been made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing, for so long.
+    Rest(Duration),
+    /// So many pods become unready, one after the other.
+    Notice(usize),
+    /// All are updated by Rolling.
+    Rolling,
+    /// All are updated by Canary.
+    Canary,
+    /// The contender is started anew over all of them.
+    Cold,
+    /// The bytes are counted that it receives.
+    Bytes,
 }
 
-impl Tasks {
-    /// So many apps are made, and nothing else is done.
-    pub const fn few(apps: usize) -> Self {
-        let rest = Duration::ZERO;
-        Self { apps, singles: 0, rest, rolling: false, canary: false, cold: false, bytes: false }
-    }
-}
-
+/// How often a program that has just been started is asked for its metrics.
+const ASK: Duration = Duration::from_millis(100);
 /// Most apps that are updated while bytes are counted.
 const COUNTED: usize = 50;
 
@@ -302,7 +294,7 @@ impl<'a> Run<'a> {
         while judged < apps {
             ensure!(Instant::now() < deadline, "{judged} of {apps} apps were judged after a start");
             // What a process knows can only be asked for.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(ASK).await;
             judged = self.program.metrics().await.map_or(0, |metrics| self.contender.judged(&metrics));
         }
         let seconds = began.elapsed().as_secs_f64();
@@ -326,31 +318,31 @@ impl<'a> Run<'a> {
     }
 }
 
-/// All that is measured of a contender with many apps.
-pub async fn many(lab: &Lab, contender: &dyn Contender, namespace: &str, tasks: &Tasks) -> Result<Contest> {
+/// What is measured of a contender when it is given so many apps at once, and then does these steps.
+pub async fn many(
+    lab: &Lab,
+    contender: &dyn Contender,
+    namespace: &str,
+    apps: usize,
+    steps: &[Step],
+) -> Result<Contest> {
     let mut contest = Contest { load: super::load(), ..Contest::default() };
     let mut run = Run::start(lab, contender, namespace).await?;
     contest.empty_rss = run.program().memory("VmRSS")?;
     run.say("resting with no apps, in KiB", contest.empty_rss);
-    contest.first = Some(run.create(tasks.apps).await?);
-    if tasks.rest > Duration::ZERO {
-        contest.rest = Some(run.rest(tasks.rest).await?);
-    }
-    if tasks.singles > 0 {
-        contest.noticed = Some(run.notice(tasks.apps, tasks.singles).await?);
-    }
-    if tasks.rolling {
-        contest.rolling = Some(run.update(tasks.apps, "v2").await?);
-    }
-    if tasks.canary {
-        run.be_canary(tasks.apps).await?;
-        contest.canary = Some(run.update(tasks.apps, "v3").await?);
-    }
-    if tasks.cold {
-        contest.cold = Some(run.cold(tasks.apps).await?);
-    }
-    if tasks.bytes {
-        contest.bytes = Some(run.bytes(tasks.apps).await?);
+    contest.first = Some(run.create(apps).await?);
+    for step in steps {
+        match step {
+            Step::Rest(time) => contest.rest = Some(run.rest(*time).await?),
+            Step::Notice(count) => contest.noticed = Some(run.notice(apps, *count).await?),
+            Step::Rolling => contest.rolling = Some(run.update(apps, "v2").await?),
+            Step::Canary => {
+                run.be_canary(apps).await?;
+                contest.canary = Some(run.update(apps, "v3").await?);
+            }
+            Step::Cold => contest.cold = Some(run.cold(apps).await?),
+            Step::Bytes => contest.bytes = Some(run.bytes(apps).await?),
+        }
     }
     Ok(contest)
 }

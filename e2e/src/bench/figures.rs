@@ -79,6 +79,14 @@ pub struct Contest {
     pub bytes: Option<Bytes>,
 }
 
+impl Contest {
+    /// With what single apps took: until their children existed, and until they were healthy.
+    #[must_use]
+    pub fn with(self, (created, healthy): (Quantiles, Quantiles)) -> Self {
+        Self { created: Some(created), healthy: Some(healthy), ..self }
+    }
+}
+
 /// From a change of all apps until all are healthy, and then until no request is made any more.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Passage {

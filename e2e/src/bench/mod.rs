@@ -22,9 +22,9 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 pub use self::contender::{Contender, Operator};
-pub use self::contest::{Run, Tasks, make_namespace, many};
+pub use self::contest::{Run, Step, make_namespace, many};
 pub use self::figures::{Contest, Figures, Passage};
-use self::figures::{Floor, Machine};
+use self::figures::{Floor, Machine, Quantiles};
 pub use self::floor::{objects as floor_of_objects, with_status as floor_with_status};
 use self::peer::Peer;
 use self::program::Launch;
@@ -92,35 +92,31 @@ pub async fn run(options: &Options) -> Result<()> {
     std::fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
     let mut figures =
         Figures { machine: machine(), apps: options.apps, singles: options.singles, ..Figures::default() };
-    let whole = Tasks {
-        apps: options.apps,
-        singles: options.singles,
-        rest: Duration::from_secs(options.rest),
-        rolling: true,
-        canary: true,
-        cold: true,
-        bytes: true,
-    };
+    let rest = Step::Rest(Duration::from_secs(options.rest));
+    let notice = Step::Notice(options.singles);
     floor(options, &mut figures).await?;
     if options.includes(Part::Operator) {
-        figures.operator = Some(operator(&whole, json!({})).await?);
+        let steps = [rest, notice, Step::Rolling, Step::Canary, Step::Cold, Step::Bytes];
+        let single = operator_singles(options).await?;
+        figures.operator = Some(operator(options, json!({}), &steps).await?.with(single));
         write(&figures, &out)?;
         floor(options, &mut figures).await?;
     }
     if options.includes(Part::Peer) {
         // It has but one way of rolling.
-        figures.peer = Some(peer(&Tasks { rolling: false, ..whole.clone() }, false).await?);
+        let steps = [rest, notice, Step::Canary, Step::Cold, Step::Bytes];
+        let single = peer_singles(options).await?;
+        figures.peer = Some(peer(options, false, &steps).await?.with(single));
         write(&figures, &out)?;
     }
     if options.includes(Part::UnthrottledPeer) {
-        let tasks = Tasks { canary: true, ..Tasks::few(options.apps) };
-        figures.unthrottled_peer = Some(peer(&tasks, true).await?);
+        figures.unthrottled_peer = Some(peer(options, true, &[Step::Canary]).await?);
         write(&figures, &out)?;
         floor(options, &mut figures).await?;
     }
     if options.includes(Part::Migrating) {
-        let tasks = Tasks { rolling: true, ..Tasks::few(options.apps) };
-        figures.migrating = Some(operator(&tasks, json!({"migrations": {"mode": "Job"}})).await?);
+        let fields = json!({"migrations": {"mode": "Job"}});
+        figures.migrating = Some(operator(options, fields, &[Step::Rolling]).await?);
     }
     write(&figures, &out)?;
     println!("measured in {} min: {}", began.elapsed().as_secs() / 60, out.join("benchmarks.md").display());
@@ -151,30 +147,29 @@ async fn floor(options: &Options, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-async fn operator(tasks: &Tasks, fields: Value) -> Result<Contest> {
-    let mut latencies = None;
-    if tasks.singles > 0 {
-        let lab = Lab::audited(&[audit::OPERATOR]).await?;
-        let operator = phoenix_operator(&lab, "single", &[], fields.clone()).await?;
-        latencies = Some(Run::start(&lab, &operator, NAMESPACE).await?.singles(tasks.singles).await?);
-    }
+/// Apps one at a time: until their children exist, and until they are healthy.
+async fn operator_singles(options: &Options) -> Result<(Quantiles, Quantiles)> {
     let lab = Lab::audited(&[audit::OPERATOR]).await?;
-    let operator = phoenix_operator(&lab, "many", &[], fields).await?;
-    let (created, healthy) = latencies.unzip();
-    Ok(Contest { created, healthy, ..many(&lab, &operator, NAMESPACE, tasks).await? })
+    let operator = phoenix_operator(&lab, "single", &[], json!({})).await?;
+    Run::start(&lab, &operator, NAMESPACE).await?.singles(options.singles).await
 }
 
-async fn peer(tasks: &Tasks, unthrottled: bool) -> Result<Contest> {
-    let mut latencies = None;
-    if tasks.singles > 0 {
-        let lab = Lab::audited(&[peer::USER]).await?;
-        let peer = Peer::prepare(&lab, NAMESPACE, unthrottled).await?;
-        latencies = Some(Run::start(&lab, &peer, NAMESPACE).await?.singles(tasks.singles).await?);
-    }
+async fn operator(options: &Options, fields: Value, steps: &[Step]) -> Result<Contest> {
+    let lab = Lab::audited(&[audit::OPERATOR]).await?;
+    let operator = phoenix_operator(&lab, "many", &[], fields).await?;
+    many(&lab, &operator, NAMESPACE, options.apps, steps).await
+}
+
+async fn peer_singles(options: &Options) -> Result<(Quantiles, Quantiles)> {
+    let lab = Lab::audited(&[peer::USER]).await?;
+    let peer = Peer::prepare(&lab, NAMESPACE, false).await?;
+    Run::start(&lab, &peer, NAMESPACE).await?.singles(options.singles).await
+}
+
+async fn peer(options: &Options, unthrottled: bool, steps: &[Step]) -> Result<Contest> {
     let lab = Lab::audited(&[peer::USER]).await?;
     let peer = Peer::prepare(&lab, NAMESPACE, unthrottled).await?;
-    let (created, healthy) = latencies.unzip();
-    Ok(Contest { created, healthy, ..many(&lab, &peer, NAMESPACE, tasks).await? })
+    many(&lab, &peer, NAMESPACE, options.apps, steps).await
 }
 
 /// The operator as its chart installs it: with the default log, and for all namespaces unless some are named.

@@ -144,7 +144,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::float_cmp, reason = "whole numbers")]
     fn ticks_stand_behind_a_name_with_anything_in_it() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 12345 1000 10";
         assert_eq!(ticks(stat), Some(300.0));
