@@ -27,7 +27,7 @@ pub trait Contender: Sync {
     /// The merge patch that makes the next rollout a canary, unless it is one anyway.
     fn canary(&self) -> Option<Value>;
     /// The kinds of what it makes for an app, and how many objects.
-    fn children(&self) -> (Vec<ApiResource>, usize);
+    fn children(&self) -> Result<(Vec<ApiResource>, usize)>;
     /// Whether all of an app, as it is specified now, serves.
     fn healthy(&self, object: &Value) -> bool;
     /// How many apps it has judged since its start, by its metrics.
@@ -78,8 +78,13 @@ impl Contender for Operator {
         Some(json!({"spec": {"strategy": {"type": "Canary", "canary": canary}}}))
     }
 
-    fn children(&self) -> (Vec<ApiResource>, usize) {
-        (work::seven_kinds(), 7)
+    fn children(&self) -> Result<(Vec<ApiResource>, usize)> {
+        let app = work::phoenix_app(&work::name(0), "v1", &json!({}));
+        let objects = work::objects(work::children(app, "default", None)?)?;
+        let count = objects.len();
+        let mut kinds: Vec<ApiResource> = objects.into_iter().map(|object| object.resource).collect();
+        kinds.dedup();
+        Ok((kinds, count))
     }
 
     fn healthy(&self, object: &Value) -> bool {

@@ -181,7 +181,7 @@ impl<'a> Run<'a> {
     /// Apps are made one after the other, each on a resting cluster: until their children exist, and until they are
     /// healthy.
     pub async fn singles(&mut self, count: usize) -> Result<(Quantiles, Quantiles)> {
-        let (kinds, objects) = self.contender.children();
+        let (kinds, objects) = self.contender.children()?;
         let resource = self.contender.resource();
         let kinds = [vec![resource.clone()], kinds].concat();
         let mut events = Events::follow(&self.client, &self.namespace, &kinds).await?;

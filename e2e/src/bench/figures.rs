@@ -42,7 +42,7 @@ pub struct Machine {
 pub struct Floor {
     /// The machine's load of the last minute, before.
     pub load: f64,
-    /// Seconds until all Deployments were available; seven objects for each app.
+    /// Seconds until all Deployments were available; the objects alone that the operator makes.
     pub objects: f64,
     /// The same with the app itself and two writes of its status: one before its objects, one when it is available.
     pub with_status: f64,

@@ -134,7 +134,7 @@ impl Contender for Peer {
 
     fn beside(&self, name: &str) -> Result<Vec<Object>> {
         let objects =
-            work::seven(work::children(work::phoenix_app(name, "v1", &json!({})), &self.namespace, None)?)?;
+            work::objects(work::children(work::phoenix_app(name, "v1", &json!({})), &self.namespace, None)?)?;
         let kept =
             |object: &Object| !["Deployment", "ControllerRevision"].contains(&object.resource.kind.as_str());
         Ok(objects
@@ -142,8 +142,12 @@ impl Contender for Peer {
             .filter(kept)
             .map(|object| {
                 let mut object = object.alone();
-                if object.resource.kind == "Service" {
-                    object.manifest["spec"]["selector"] = json!({APP: name});
+                match object.resource.kind.as_str() {
+                    "Service" => object.manifest["spec"]["selector"] = json!({APP: name}),
+                    "PodDisruptionBudget" => {
+                        object.manifest["spec"]["selector"] = json!({"matchLabels": {APP: name}});
+                    }
+                    _ => {}
                 }
                 object
             })
@@ -159,8 +163,8 @@ impl Contender for Peer {
         None
     }
 
-    fn children(&self) -> (Vec<ApiResource>, usize) {
-        (vec![ApiResource::erase::<ReplicaSet>(&())], 1)
+    fn children(&self) -> Result<(Vec<ApiResource>, usize)> {
+        Ok((vec![ApiResource::erase::<ReplicaSet>(&())], 1))
     }
 
     fn healthy(&self, object: &Value) -> bool {

@@ -4,8 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use phoenix_operator::api::{PhoenixApp, ValidatedApp};
@@ -91,8 +89,8 @@ impl Object {
     }
 }
 
-/// The seven objects of an app without migrations. Errors when it has others.
-pub fn seven(children: Children) -> Result<Vec<Object>> {
+/// The objects of an app without migrations. Errors when it has others than every app has.
+pub fn objects(children: Children) -> Result<Vec<Object>> {
     let Children {
         service_account,
         peers_binding: None,
@@ -104,12 +102,12 @@ pub fn seven(children: Children) -> Result<Vec<Object>> {
         migration_jobs,
         deployment,
         workers,
-        pod_disruption_budget: None,
+        pod_disruption_budget: Some(budget),
         http_route: None,
         ingress: None,
     } = children
     else {
-        anyhow::bail!("the app has more than the seven objects");
+        anyhow::bail!("the app has other objects than the benchmark knows");
     };
     anyhow::ensure!(migration_jobs.is_empty() && workers.is_empty(), "the app has Jobs or workers");
     Ok(vec![
@@ -119,20 +117,9 @@ pub fn seven(children: Children) -> Result<Vec<Object>> {
         Object::of(&headless_service)?,
         Object::of(&active_service)?,
         Object::of(&controller_revision)?,
+        Object::of(&budget)?,
         Object::of(&deployment)?,
     ])
-}
-
-/// The kinds of those seven.
-pub fn seven_kinds() -> Vec<ApiResource> {
-    vec![
-        ApiResource::erase::<ServiceAccount>(&()),
-        ApiResource::erase::<Secret>(&()),
-        ApiResource::erase::<ConfigMap>(&()),
-        ApiResource::erase::<Service>(&()),
-        ApiResource::erase::<ControllerRevision>(&()),
-        ApiResource::erase::<Deployment>(&()),
-    ]
 }
 
 /// The resource itself.
@@ -192,15 +179,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_app_is_seven_objects() {
-        let objects = seven(children(phoenix_app("shop", "v1", &json!({})), "x", None).unwrap()).unwrap();
-        assert_eq!(objects.len(), 7);
-        let kinds = seven_kinds();
-        assert!(objects.iter().all(|object| kinds.contains(&object.resource)));
-        assert!(objects.iter().all(|object| object.manifest["metadata"]["ownerReferences"].is_array()));
-        let alone = objects.into_iter().map(Object::alone);
-        assert!(alone.into_iter().all(|object| object.manifest["metadata"]["ownerReferences"].is_null()));
-        let migrating = phoenix_app("shop", "v1", &json!({"migrations": {"mode": "Job"}}));
-        assert!(seven(children(migrating, "x", None).unwrap()).is_err());
+    fn an_app_has_its_objects() {
+        let made = |fields| objects(children(phoenix_app("shop", "v1", &fields), "x", None).unwrap());
+        let all = made(json!({})).unwrap();
+        assert_eq!(all.last().unwrap().resource.kind, "Deployment");
+        assert!(all.iter().all(|object| object.manifest["metadata"]["ownerReferences"].is_array()));
+        assert!(all.iter().all(|object| object.manifest["kind"] == object.resource.kind));
+        let mut alone = all.into_iter().map(Object::alone);
+        assert!(alone.all(|object| object.manifest["metadata"]["ownerReferences"].is_null()));
+        assert!(made(json!({"migrations": {"mode": "Job"}})).is_err());
     }
 }
