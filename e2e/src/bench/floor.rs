@@ -148,7 +148,7 @@ impl Writer {
         let made = self.apps().replace_status(&name, &PostParams::default(), &made).await;
         let made = made.context("writing a status")?;
         for mut object in objects {
-            object.manifest["metadata"]["ownerReferences"][0]["uid"] = json!(made.metadata.uid);
+            object.belong_to(made.metadata.uid.as_deref().unwrap_or_default());
             object.create(&self.client, &self.namespace).await?;
         }
         // Nobody listens any more: another has failed.

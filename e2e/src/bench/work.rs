@@ -78,6 +78,15 @@ impl Object {
         self
     }
 
+    /// Belonging to the app with that UID, unless it outlives its app, as the generated Secret does.
+    pub fn belong_to(&mut self, uid: &str) {
+        if let Some(owners) = self.manifest["metadata"]["ownerReferences"].as_array_mut() {
+            for owner in owners {
+                owner["uid"] = json!(uid);
+            }
+        }
+    }
+
     /// Makes it.
     pub async fn create(&self, client: &Client, namespace: &str) -> Result<DynamicObject> {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &self.resource);
@@ -181,10 +190,13 @@ mod tests {
     #[test]
     fn an_app_has_its_objects() {
         let made = |fields| objects(children(phoenix_app("shop", "v1", &fields), "x", None).unwrap());
-        let all = made(json!({})).unwrap();
+        let mut all = made(json!({})).unwrap();
         assert_eq!(all.last().unwrap().resource.kind, "Deployment");
-        assert!(all.iter().all(|object| object.manifest["metadata"]["ownerReferences"].is_array()));
         assert!(all.iter().all(|object| object.manifest["kind"] == object.resource.kind));
+        all.iter_mut().for_each(|object| object.belong_to("u"));
+        let owner = |object: &Object| object.manifest["metadata"]["ownerReferences"][0]["uid"].clone();
+        let orphans = all.iter().filter(|object| owner(object) != "u").map(|object| &object.resource.kind);
+        assert_eq!(orphans.collect::<Vec<_>>(), ["Secret"]);
         let mut alone = all.into_iter().map(Object::alone);
         assert!(alone.all(|object| object.manifest["metadata"]["ownerReferences"].is_null()));
         assert!(made(json!({"migrations": {"mode": "Job"}})).is_err());
