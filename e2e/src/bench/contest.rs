@@ -1,6 +1,7 @@
 //! One contender's run: the same work and the same measures for each.
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::contender::Contender;
 use super::events::{Event, Events};
-use super::figures::{Bytes, Cold, Contest, Passage, Quantiles, Rest};
+use super::figures::{Bytes, Cold, Contest, Holder, Passage, Quantiles, Rest};
+use super::heap;
 use super::program::{Launch, Program};
 use super::requests::{Requests, by_kind};
 use super::wire::Wire;
@@ -25,7 +27,7 @@ const CALM: Duration = Duration::from_secs(5);
 const ONE: Duration = Duration::from_mins(1);
 
 /// What is done with apps that have been made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing, for so long.
     Rest(Duration),
@@ -39,6 +41,8 @@ pub enum Step {
     Cold,
     /// The bytes are counted that it receives.
     Bytes,
+    /// It is asked who holds its memory: the same program, with symbols.
+    Heap(PathBuf),
 }
 
 /// How often a program that has just been started is asked for its metrics.
@@ -316,6 +320,19 @@ impl<'a> Run<'a> {
         self.say("bytes received", &bytes);
         Ok(bytes)
     }
+
+    /// Who holds its memory when it rests after a start over all apps.
+    pub async fn heap(&mut self, apps: usize, program: &Path) -> Result<Vec<Holder>> {
+        let raw = super::program::log("heap")?;
+        let launch = heap::traced(self.contender.launch(), program, &raw)?;
+        self.restart(&launch, apps).await?;
+        // What it frees at its end must not count.
+        self.program.kill().await?;
+        let holders = tokio::task::spawn_blocking(move || heap::holders(&raw)).await;
+        let holders = holders.context("a task ended in disorder")??;
+        self.say("memory held", &holders);
+        Ok(holders)
+    }
 }
 
 /// What is measured of a contender when it is given so many apps at once, and then does these steps.
@@ -342,6 +359,7 @@ pub async fn many(
             }
             Step::Cold => contest.cold = Some(run.cold(apps).await?),
             Step::Bytes => contest.bytes = Some(run.bytes(apps).await?),
+            Step::Heap(program) => contest.holders = run.heap(apps, program).await?,
         }
     }
     Ok(contest)

@@ -77,6 +77,8 @@ pub struct Contest {
     pub cold: Option<Cold>,
     /// Bytes between it and the API server.
     pub bytes: Option<Bytes>,
+    /// Who holds most of its memory at rest, after a start over all apps.
+    pub holders: Vec<Holder>,
 }
 
 impl Contest {
@@ -166,6 +168,17 @@ pub struct Bytes {
     pub update: u64,
     /// How many apps that were.
     pub updated: usize,
+}
+
+/// Memory that was asked for in one place.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Holder {
+    /// How much.
+    pub bytes: u64,
+    /// The function that asked for it.
+    pub by: String,
+    /// The innermost of the operator's own functions that led there.
+    pub within: String,
 }
 
 /// A distribution, in seconds.

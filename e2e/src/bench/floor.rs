@@ -65,12 +65,12 @@ pub struct Whole {
 pub async fn with_status(client: &Client, namespace: &str, apps: usize) -> Result<Whole> {
     make_namespace(client, namespace).await?;
     let mut all = Vec::new();
-    let mut writes = 0;
+    let mut count = 0;
     for number in 0..apps {
         let children = work::children(app(number), namespace, None)?;
         let objects = work::objects(children)?;
         // The app, two of its statuses, its objects.
-        writes += 1 + 2 + objects.len();
+        count += 1 + 2 + objects.len();
         all.push((number, objects));
     }
     let mut events = Events::follow(client, namespace, &[ApiResource::erase::<Deployment>(&())]).await?;
@@ -119,7 +119,7 @@ pub async fn with_status(client: &Client, namespace: &str, apps: usize) -> Resul
         ended.context("a task ended in disorder")??;
     }
     let took = began.elapsed();
-    Ok(Whole { took, cpu: program::cpu("self")? - cpu, writes })
+    Ok(Whole { took, cpu: program::cpu("self")? - cpu, writes: count })
 }
 
 struct Writer {

@@ -8,6 +8,7 @@ mod contest;
 mod events;
 mod figures;
 mod floor;
+mod heap;
 mod peer;
 mod program;
 mod report;
@@ -67,6 +68,9 @@ pub struct Options {
     /// Who is measured; may be repeated or a list [default: all].
     #[arg(long, value_enum, value_delimiter = ',')]
     pub only: Vec<Part>,
+    /// The operator's program, built with symbols: who holds its memory is asked too, which needs heaptrack.
+    #[arg(long, value_name = "PROGRAM")]
+    pub heap: Option<PathBuf>,
     /// Where benchmarks.md and benchmarks.json are written [default: docs; with --only or fewer apps: target/bench]
     #[arg(long)]
     pub out: Option<PathBuf>,
@@ -96,7 +100,8 @@ pub async fn run(options: &Options) -> Result<()> {
     let notice = Step::Notice(options.singles);
     floor(options, &mut figures).await?;
     if options.includes(Part::Operator) {
-        let steps = [rest, notice, Step::Rolling, Step::Canary, Step::Cold, Step::Bytes];
+        let steps = [rest.clone(), notice.clone(), Step::Rolling, Step::Canary, Step::Cold, Step::Bytes];
+        let steps: Vec<Step> = steps.into_iter().chain(options.heap.clone().map(Step::Heap)).collect();
         let single = operator_singles(options).await?;
         figures.operator = Some(operator(options, json!({}), &steps).await?.with(single));
         write(&figures, &out)?;

@@ -19,6 +19,7 @@ pub fn markdown(figures: &Figures) -> String {
     let _ = page.write_str(&singles(figures));
     let _ = page.write_str(&writes(figures));
     let _ = page.write_str(&rest(figures));
+    let _ = page.write_str(&holders(figures));
     let _ = page.write_str(&method());
     page
 }
@@ -220,6 +221,25 @@ fn rest(figures: &Figures) -> String {
             let kinds = if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") };
             let _ = writeln!(page, "- {name}: {kinds}.");
         }
+    }
+    page.push('\n');
+    page
+}
+
+/// Who holds the operator's memory, if that was asked.
+fn holders(figures: &Figures) -> String {
+    let holders = figures.operator.as_ref().map(|operator| operator.holders.as_slice()).unwrap_or_default();
+    if holders.is_empty() {
+        return String::new();
+    }
+    let mut page = String::from(
+        "## Who holds the operator's memory\n\nAt rest after a start over all apps, by heaptrack: what was asked for and \
+         not given back, by the function that asked, and the operator's own function that led there.\n\n\
+         | KiB | asked for by | within |\n|---|---|---|\n",
+    );
+    for holder in holders {
+        let _ =
+            writeln!(page, "| {:.0} | `{}` | `{}` |", kib(holder.bytes) / 1024.0, holder.by, holder.within);
     }
     page.push('\n');
     page

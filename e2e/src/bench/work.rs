@@ -193,7 +193,9 @@ mod tests {
         let mut all = made(json!({})).unwrap();
         assert_eq!(all.last().unwrap().resource.kind, "Deployment");
         assert!(all.iter().all(|object| object.manifest["kind"] == object.resource.kind));
-        all.iter_mut().for_each(|object| object.belong_to("u"));
+        for object in &mut all {
+            object.belong_to("u");
+        }
         let owner = |object: &Object| object.manifest["metadata"]["ownerReferences"][0]["uid"].clone();
         let orphans = all.iter().filter(|object| owner(object) != "u").map(|object| &object.resource.kind);
         assert_eq!(orphans.collect::<Vec<_>>(), ["Secret"]);
