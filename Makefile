@@ -35,7 +35,8 @@ bench: ## Measure it beside a raw client and Argo Rollouts, on fake nodes: an ho
 	@bash .ci/setup
 	@$(build) --bins
 	@PHOENIX_OPERATOR_BIN=$${CARGO_TARGET_DIR:-target}/release/phoenix-operator \
-	  $(e2e) bench $(if $(APPS),--apps $(APPS)) $(if $(OUT),--out $(OUT)) $(if $(HEAP),--heap $(HEAP))
+	  $(e2e) bench $(if $(APPS),--apps $(APPS)) $(if $(OUT),--out $(OUT)) $(if $(HEAP),--heap $(HEAP)) \
+	  $(if $(CHURN),--churn $(CHURN))
 
 fmt: ## Format the code
 	@cargo fmt --all

@@ -77,6 +77,8 @@ pub struct Contest {
     pub cold: Option<Cold>,
     /// Bytes between it and the API server.
     pub bytes: Option<Bytes>,
+    /// What apps that come, change and go leave behind.
+    pub churn: Option<Churn>,
     /// Who holds most of its memory at rest, after a start over all apps.
     pub holders: Vec<Holder>,
 }
@@ -168,6 +170,23 @@ pub struct Bytes {
     pub update: u64,
     /// How many apps that were.
     pub updated: usize,
+}
+
+/// A time in which apps come, change and go, beside those that stay.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Churn {
+    /// Its length in seconds.
+    pub seconds: f64,
+    /// How many came, changed or went.
+    pub changes: usize,
+    /// Memory at rest before, in KiB.
+    pub before: u64,
+    /// The most memory meanwhile, in KiB.
+    pub peak: u64,
+    /// Memory at rest when all that came have gone, in KiB.
+    pub after: u64,
+    /// CPU seconds.
+    pub cpu: f64,
 }
 
 /// Memory that was asked for in one place.

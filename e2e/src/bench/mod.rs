@@ -3,6 +3,8 @@
 //! Each begins on a fresh cluster with fake nodes, so that none pays for the objects of another; the raw client runs
 //! before, between and after the others, because the machine may be busy with something else for a while.
 
+mod alone;
+mod churn;
 mod contender;
 mod contest;
 mod events;
@@ -65,6 +67,9 @@ pub struct Options {
     /// Seconds of rest whose requests are counted.
     #[arg(long, default_value_t = 60)]
     pub rest: u64,
+    /// Seconds in which apps come, change and go, five a second: 3600 for the hour that memory must survive.
+    #[arg(long, default_value_t = 0)]
+    pub churn: u64,
     /// Who is measured; may be repeated or a list [default: all].
     #[arg(long, value_enum, value_delimiter = ',')]
     pub only: Vec<Part>,
@@ -101,7 +106,9 @@ pub async fn run(options: &Options) -> Result<()> {
     floor(options, &mut figures).await?;
     if options.includes(Part::Operator) {
         let steps = [rest.clone(), notice.clone(), Step::Rolling, Step::Canary, Step::Cold, Step::Bytes];
-        let steps: Vec<Step> = steps.into_iter().chain(options.heap.clone().map(Step::Heap)).collect();
+        let churn = (options.churn > 0).then(|| Step::Churn(Duration::from_secs(options.churn)));
+        let steps = steps.into_iter().chain(churn);
+        let steps: Vec<Step> = steps.chain(options.heap.clone().map(Step::Heap)).collect();
         let single = operator_singles(options).await?;
         figures.operator = Some(operator(options, json!({}), &steps).await?.with(single));
         write(&figures, &out)?;

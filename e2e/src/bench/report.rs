@@ -87,6 +87,14 @@ fn ratios(figures: &Figures) -> String {
         created.map(|created| ms(created.p99)),
         "150",
     ));
+    if let Some(churn) = operator.and_then(|contest| contest.churn.as_ref()) {
+        let what = format!(
+            "memory at rest after {} apps came, changed or went in {:.0} min, against before",
+            churn.changes,
+            churn.seconds / 60.0
+        );
+        rows.push(row(&what, over(Some(kib(churn.after)), Some(kib(churn.before))), "1.1"));
+    }
     let cold = operator.and_then(|contest| contest.cold.as_ref());
     rows.push(row(
         "started over all apps, s",
