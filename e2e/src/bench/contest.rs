@@ -128,18 +128,10 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let resource = self.contender.resource();
         let asking = work::ask(self.client.clone(), self.namespace.clone(), resource, changes);
-        let asking = tokio::spawn(async move { (asking.await, Instant::now()) });
-        let deadline = began + work::patience(count);
-        let mut healthy: HashMap<String, Instant> = HashMap::new();
-        while healthy.len() < count {
-            let waited = format!("{what}: {} of {count} are healthy", healthy.len());
-            let event = self.events.next(deadline, &waited).await?;
-            if self.is_healthy(&event) {
-                healthy.entry(event.name).or_insert(event.at);
-            }
-        }
-        let (asked, answered) = asking.await.context("the user's task ended in disorder")?;
-        let asked = asked?;
+        let asking = tokio::spawn(async move { Ok((asking.await?, Instant::now())) });
+        let asking = async { asking.await.context("the user's task ended in disorder")? };
+        // What the user is refused ends it at once.
+        let (healthy, (asked, answered)) = tokio::try_join!(self.all_healthy(what, count), asking)?;
         let last = healthy.values().max().copied().unwrap_or(began);
         self.requests.rest().await?;
         let cpu = self.program.cpu()? - cpu;
@@ -159,6 +151,20 @@ impl<'a> Run<'a> {
         };
         self.say(what, &passage);
         Ok(passage)
+    }
+
+    /// When each of so many apps was first seen to be healthy.
+    async fn all_healthy(&mut self, what: &str, count: usize) -> Result<HashMap<String, Instant>> {
+        let deadline = Instant::now() + work::patience(count);
+        let mut healthy: HashMap<String, Instant> = HashMap::new();
+        while healthy.len() < count {
+            let waited = format!("{what}: {} of {count} are healthy", healthy.len());
+            let event = self.events.next(deadline, &waited).await?;
+            if self.is_healthy(&event) {
+                healthy.entry(event.name).or_insert(event.at);
+            }
+        }
+        Ok(healthy)
     }
 
     pub(super) fn is_healthy(&self, event: &Event) -> bool {

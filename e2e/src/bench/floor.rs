@@ -38,15 +38,15 @@ pub async fn objects(client: &Client, namespace: &str, apps: usize) -> Result<Du
         tokio::spawn(async move { work::create(&client, &namespace, objects).await })
     };
     let mut available = HashSet::new();
-    let last = events
-        .until(&format!("{apps} Deployments"), work::patience(apps), |event| {
-            if is_available(&event.object) {
-                available.insert(event.name.clone());
-            }
-            (available.len() == apps).then_some(event.at)
-        })
-        .await?;
-    writing.await.context("a task ended in disorder")??;
+    let what = format!("{apps} Deployments");
+    let all = events.until(&what, work::patience(apps), |event| {
+        if is_available(&event.object) {
+            available.insert(event.name.clone());
+        }
+        (available.len() == apps).then_some(event.at)
+    });
+    let writing = async { writing.await.context("a task ended in disorder")? };
+    let (last, ()) = tokio::try_join!(all, writing)?;
     Ok(last - began)
 }
 
@@ -82,7 +82,7 @@ pub async fn with_status(client: &Client, namespace: &str, apps: usize) -> Resul
     let cpu = program::cpu("self")?;
     let began = Instant::now();
     let (tell, mut told) = unbounded_channel();
-    let writing = {
+    let mut writing = {
         let writer = Arc::clone(&writer);
         tokio::spawn(async move {
             let one = |(number, objects)| writer.begin(number, objects, &tell);
@@ -90,11 +90,17 @@ pub async fn with_status(client: &Client, namespace: &str, apps: usize) -> Resul
         })
     };
     // An app is done when its Deployment is available and it is known what was made of it, in whatever order.
-    let (mut made, mut available) = (HashMap::new(), HashSet::new());
+    let (mut made, mut available, mut written) = (HashMap::new(), HashSet::new(), false);
     let deadline = began + work::patience(apps);
     let mut ending = JoinSet::new();
     while ending.len() < apps {
         let name = tokio::select! {
+            // What it is refused ends it at once.
+            ended = &mut writing, if !written => {
+                ended.context("a task ended in disorder")??;
+                written = true;
+                continue;
+            }
             Some((name, app)) = told.recv() => {
                 made.insert(name.clone(), app);
                 name
@@ -114,7 +120,6 @@ pub async fn with_status(client: &Client, namespace: &str, apps: usize) -> Resul
             ending.spawn(async move { writer.end(&name, app).await });
         }
     }
-    writing.await.context("a task ended in disorder")??;
     while let Some(ended) = ending.join_next().await {
         ended.context("a task ended in disorder")??;
     }
