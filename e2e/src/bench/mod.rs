@@ -218,7 +218,7 @@ fn machine() -> Machine {
     Machine {
         processors: std::thread::available_parallelism().map_or(0, usize::from),
         memory_mib: memory.map_or(0, |kib: u64| kib / 1024),
-        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        kernel: read("/proc/sys/kernel/osrelease").split(['-', '\n']).next().unwrap_or_default().to_owned(),
     }
 }
 

@@ -34,6 +34,10 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: argo-rol
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: 'system:serviceaccount:argo-rollouts:argo-rollouts'}]
 ";
 
+/// What it watches.
+const KINDS: [&str; 5] =
+    ["analysisruns", "analysistemplates", "clusteranalysistemplates", "experiments", "rollouts"];
+
 /// The label by which its pods are found.
 const APP: &str = "app";
 
@@ -54,7 +58,9 @@ impl Peer {
             let path = path.to_str().context("a path in UTF-8")?;
             lab.kubectl(&["apply", "--server-side", "-f", path], None).await?;
         }
-        lab.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"], None).await?;
+        for kind in KINDS {
+            lab.established(&format!("{kind}.argoproj.io")).await?;
+        }
         lab.kubectl(&["apply", "--server-side", "-f", "-"], Some(BINDING)).await?;
         let (metrics, health) = (program::free_port()?, program::free_port()?);
         let kubeconfig = lab.cluster().kubeconfig_as(USER, &GROUPS)?;

@@ -27,8 +27,8 @@ pub fn markdown(figures: &Figures) -> String {
 fn head(figures: &Figures) -> String {
     let machine = &figures.machine;
     format!(
-        "# Benchmarks\n\nWritten by `make bench`: {} apps of {REPLICAS} replicas on fake nodes, everything on one \
-         machine of {} processors and {} GiB (Linux {}), the API server, etcd and the controllers of Kubernetes on it \
+        "# Benchmarks\n\nWritten by `make bench`: {} apps of {REPLICAS} replicas on fake nodes, everything on one\n\
+         machine of {} processors and {} GiB (Linux {}), the API server, etcd and the controllers of Kubernetes on it\n\
          too. The raw figures are in benchmarks.json beside this page.\n\n",
         figures.apps,
         machine.processors,
@@ -256,20 +256,22 @@ fn holders(figures: &Figures) -> String {
 fn method() -> String {
     format!(
         "## How it is measured\n\n\
-         - Everyone begins on a fresh cluster: etcd, API server, controller manager and scheduler of Kubernetes 1.36 \
+         - Everyone begins on a fresh cluster: etcd, API server, controller manager and scheduler of Kubernetes 1.36\n  \
          (the last two at 500 requests a second), and three fake nodes on which pods are ready at once.\n\
-         - **The raw client** writes, {IN_FLIGHT} requests at a time, the objects that the operator makes of each app (a \
-         Deployment, two Services, a ControllerRevision, a ConfigMap, a Secret, a ServiceAccount, a PodDisruptionBudget), and waits until all Deployments are available. With statuses it also makes the app, writes its status once \
-         before the objects and once when all are available. It runs several times between the others; the median counts.\n\
-         - **The operator** runs as its chart installs it: all namespaces, the chart's rights, its default log. Apps are \
-         made, and later patched, {IN_FLIGHT} at a time. *Healthy* is what its status says of the generation that was \
+         - **The raw client** writes, {IN_FLIGHT} requests at a time, the objects that the operator makes of each app (a\n  \
+         Deployment, two Services, a ControllerRevision, a ConfigMap, a Secret, a ServiceAccount, a PodDisruptionBudget),\n  \
+         and waits until all Deployments are available. With statuses it also makes the app, writes its status once\n  \
+         before its objects and once when it is available. It runs several times between the others; the median counts.\n\
+         - **The operator** runs as its chart installs it: all namespaces, the chart's rights, its default log. Apps are\n  \
+         made, and later patched, {IN_FLIGHT} at a time. *Healthy* is what its status says of the generation that was\n  \
          asked for.\n\
-         - **Argo Rollouts** 1.10.1 looks after canary Rollouts of the same pods; the Services and what else the pods need \
-         are made before the clock starts. It may ask 40 times a second as its manifests install it, which is what \
-         limits it; the column of 500 QPS shows it without that limit. Both have one step of {WEIGHT} % and a pause of \
+         - **Argo Rollouts** 1.10.1 looks after canary Rollouts of the same pods; the Services and what else the pods need\n  \
+         are made before the clock starts. It may ask 40 times a second as its manifests install it, which is what\n  \
+         limits it; the column of 500 QPS shows it without that limit. Both have one step of {WEIGHT} % and a pause of\n  \
          {PAUSE} s, and no leader election. It makes one object an app where the operator makes eight.\n\
-         - CPU and memory are the process's own, as /proc has them: CPU until no request is made any more, memory as \
-         resident set. Bytes are counted by passing the connection through the benchmark, in a run of its own. A latency begins when the request is sent and ends when a watch shows the result.\n"
+         - CPU and memory are the process's own, as /proc has them: CPU until no request is made any more, memory as\n  \
+         resident set. Bytes are counted by passing the connection through the benchmark, in a run of its own.\n  \
+         A latency begins when the request is sent and ends when a watch shows the result.\n"
     )
 }
 

@@ -141,7 +141,7 @@ impl Lab {
     }
 
     /// Waits until the API server serves a resource.
-    async fn established(&self, crd: &str) -> Result<()> {
+    pub async fn established(&self, crd: &str) -> Result<()> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let established = await_condition(api, crd, conditions::is_crd_established());
         let established = tokio::time::timeout(ESTABLISHED, established).await;
