@@ -9,18 +9,22 @@ use e2e::harness::Lab;
 use serde_json::json;
 
 const APPS: usize = 50;
+/// How much more CPU, and with it time, an unoptimised program may take.
+const SLACK: f64 = if cfg!(debug_assertions) { 5.0 } else { 1.0 };
 /// The operator's time from the first app to the last healthy one, against that of a raw client which writes the same.
 const TIMES_THE_FLOOR: f64 = 4.0;
-/// CPU seconds of the operator for an app's first rollout, and for a rolling update.
-const CPU_PER_APP: f64 = 0.06;
-/// Memory at rest beside what it takes for no apps, for each app, in KiB.
-const MEMORY_PER_APP: f64 = 160.0;
-/// Memory with no apps, in KiB.
-const EMPTY: u64 = 30 * 1024;
+/// CPU seconds of the operator for an app's first rollout.
+const CPU_FIRST: f64 = 0.04;
+/// CPU seconds of the operator for a rolling update of an app.
+const CPU_ROLLING: f64 = 0.12;
+/// Memory at rest with all of them, in KiB.
+const MEMORY: u64 = if cfg!(debug_assertions) { 90 * 1024 } else { 48 * 1024 };
+/// Memory with no apps, in KiB; an unoptimised program is itself that large.
+const EMPTY: u64 = if cfg!(debug_assertions) { 60 * 1024 } else { 35 * 1024 };
 /// Writes on an app and its status in a rolling update.
-const WRITES_ON_THE_APP: f64 = 16.0;
+const WRITES_ON_THE_APP: f64 = 15.0;
 /// All writes of a rolling update, events aside.
-const WRITES: f64 = 45.0;
+const WRITES: f64 = 34.0;
 /// From an unready pod to the status that says so, in seconds; the median.
 const NOTICED: f64 = 1.0;
 
@@ -51,10 +55,10 @@ async fn fifty_apps_cost_no_more_than_they_may() -> Result<()> {
             losses.push(format!("{what}: {measured:.3}, may be {limit}"));
         }
     };
-    hold("time against a raw client", first.seconds / floor, TIMES_THE_FLOOR);
-    hold("CPU seconds of a first rollout", first.cpu / number(APPS), CPU_PER_APP);
-    hold("CPU seconds of a rolling update", rolling.cpu / number(APPS), CPU_PER_APP);
-    hold("KiB at rest for an app", kib(first.rss.saturating_sub(empty_rss)) / number(APPS), MEMORY_PER_APP);
+    hold("time against a raw client", first.seconds / floor, TIMES_THE_FLOOR * SLACK);
+    hold("CPU seconds of a first rollout", first.cpu / number(APPS), CPU_FIRST * SLACK);
+    hold("CPU seconds of a rolling update", rolling.cpu / number(APPS), CPU_ROLLING * SLACK);
+    hold("KiB at rest", kib(first.rss), kib(MEMORY));
     hold("KiB with no apps", kib(empty_rss), kib(EMPTY));
     hold(
         "writes on an app in a rolling update",
