@@ -18,7 +18,7 @@ const INTERPRET: &str = "/usr/lib/heaptrack/libexec/heaptrack_interpret";
 /// How many holders are named.
 const HOLDERS: usize = 10;
 /// What every stack ends in: the allocator, and the containers of the standard library that ask it.
-const CONTAINERS: [&str; 6] = ["alloc::", "<alloc::", "core::", "<core::", "hashbrown::", "std::"];
+const CONTAINERS: [&str; 7] = ["alloc::", "<alloc::", "core::", "<core::", "hashbrown::", "std::", "<std::"];
 
 /// The same start, of a program whose allocations are written to `raw`.
 pub fn traced(launch: &Launch, program: &Path, raw: &Path) -> Result<Launch> {
@@ -55,25 +55,47 @@ pub fn holders(raw: &Path) -> Result<Vec<Holder>> {
 
 /// Sums up stacks: outermost function first, `;` between them, then the bytes.
 fn greatest(stacks: &str) -> Vec<Holder> {
-    let mut sums: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let mut sums: BTreeMap<(String, String), u64> = BTreeMap::new();
     for line in stacks.lines() {
         let Some((stack, bytes)) = line.rsplit_once(' ') else { continue };
         let Ok(bytes) = bytes.parse::<u64>() else { continue };
-        let frames = || stack.split(';').rev();
+        let frames = || stack.rsplit(';').map(readable);
         let by = frames().find(|frame| !is_container(frame)).unwrap_or_default();
         let within = frames().find(|frame| frame.contains("phoenix_operator::")).unwrap_or_default();
         *sums.entry((by, within)).or_default() += bytes;
     }
-    let mut holders: Vec<Holder> = sums
-        .into_iter()
-        .map(|((by, within), bytes)| Holder { bytes, by: by.to_owned(), within: within.to_owned() })
-        .collect();
+    let mut holders: Vec<Holder> =
+        sums.into_iter().map(|((by, within), bytes)| Holder { bytes, by, within }).collect();
     holders.sort_by_key(|holder| std::cmp::Reverse(holder.bytes));
     holders.truncate(HOLDERS);
     holders
 }
 
+/// A name as it is in the source, if the compiler has spelt it without signs; without its hash, so that all instances
+/// of a generic function are one.
+fn readable(frame: &str) -> String {
+    let is_hash = |end: &str| end.len() == 16 && end.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let frame = frame.rsplit_once("::h").filter(|(_, end)| is_hash(end)).map_or(frame, |(name, _)| name);
+    let mut name = frame.strip_prefix('_').filter(|rest| rest.starts_with('$')).unwrap_or(frame).to_owned();
+    for (spelt, sign) in [
+        ("$LT$", "<"),
+        ("$GT$", ">"),
+        ("$u7b$", "{"),
+        ("$u7d$", "}"),
+        ("$u20$", " "),
+        ("$RF$", "&"),
+        ("$C$", ","),
+        ("..", "::"),
+    ] {
+        name = name.replace(spelt, sign);
+    }
+    name
+}
+
 fn is_container(frame: &str) -> bool {
+    if frame.is_empty() {
+        return true;
+    }
     frame.starts_with("__")
         || frame == "malloc"
         || frame == "realloc"
@@ -88,7 +110,7 @@ mod tests {
     #[test]
     fn holders_are_summed_up_and_sorted() {
         let stacks = "main;phoenix_operator::controller::cache::put;serde_json::read;alloc::raw_vec::grow;malloc 100\n\
-                      main;phoenix_operator::controller::cache::put;serde_json::read;malloc 50\n\
+                      main;phoenix_operator::controller::cache::put;serde_json::read::h0123456789abcdef;_$LT$alloc..vec..Vec$LT$T$GT$$GT$::push;; 50\n\
                       main;ring::init;malloc 120\n\
                       nothing\n";
         let holders = greatest(stacks);
