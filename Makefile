@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` to see it, `make test` to trust it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo down check test soak fmt crd argocd deny
+.PHONY: help demo down check test soak bench fmt crd argocd deny
 
 e2e = $${CARGO_TARGET_DIR:-target}/release/e2e
 # The whole workspace: a part of it would have its dependencies built once more, with fewer features.
@@ -30,6 +30,13 @@ test: ## All of it, on a real Kubernetes: under an hour cold, with progress
 soak: ## The slow proof: 25 cut-overs in a row under load by each strategy; an hour
 	@bash .ci/setup
 	@bash .ci/test soak
+
+bench: ## Measure it beside a raw client and Argo Rollouts, on fake nodes: an hour, APPS=500; writes docs/benchmarks.md
+	@bash .ci/setup
+	@$(build) --bins
+	@PHOENIX_OPERATOR_BIN=$${CARGO_TARGET_DIR:-target}/release/phoenix-operator \
+	  $(e2e) bench $(if $(APPS),--apps $(APPS)) $(if $(OUT),--out $(OUT)) $(if $(HEAP),--heap $(HEAP)) \
+	  $(if $(CHURN),--churn $(CHURN))
 
 fmt: ## Format the code
 	@cargo fmt --all

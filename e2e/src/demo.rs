@@ -373,7 +373,7 @@ async fn find_or_start(nodes: Nodes) -> Result<Cluster> {
         dir.display()
     );
     tokio::select! {
-        cluster = Cluster::up(Options { nodes, dir: Some(dir), keep: true }) => cluster,
+        cluster = Cluster::up(Options { nodes, dir: Some(dir), keep: true, audited: Vec::new() }) => cluster,
         interrupt = tokio::signal::ctrl_c() => {
             interrupt.context("waiting for Ctrl-C")?;
             bail!("interrupted")

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::cluster::tools::{self, Group};
+use crate::cluster::{
+    module,
+    tools::{self, Group},
+};
 use crate::harness::Lab;
 
 /// How long Traefik may take until it listens.
@@ -28,37 +31,11 @@ pub async fn define(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// The definitions, copied beside the program the first time: asking Go takes long.
+/// The definitions, as the module has them that Traefik is built with.
 fn definitions() -> Result<PathBuf> {
-    let program = tools::ensure(&[Group::Traefik])?.program("traefik");
-    let kept = program.with_file_name("definitions");
-    if kept.is_dir() {
-        return Ok(kept);
-    }
-    let module = Command::new("go")
-        .arg("-C")
-        .arg(Group::Traefik.source())
-        .args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api"])
-        .env("GOFLAGS", "")
-        .output()
-        .context("starting `go`")?;
-    ensure!(module.status.success(), "go list: {}", String::from_utf8_lossy(&module.stderr));
-    let module = PathBuf::from(String::from_utf8(module.stdout).context("a path in UTF-8")?.trim());
-    let fresh = kept.with_extension(std::process::id().to_string());
-    fs::create_dir_all(&fresh).with_context(|| format!("making {}", fresh.display()))?;
-    let from = module.join("config/crd/standard");
-    for entry in fs::read_dir(&from).with_context(|| format!("listing {}", from.display()))? {
-        let path = entry.with_context(|| format!("listing {}", from.display()))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with("gateway.networking.k8s.io_") {
-            fs::copy(&path, fresh.join(name)).with_context(|| format!("copying {}", path.display()))?;
-        }
-    }
-    if fs::rename(&fresh, &kept).is_err() {
-        // Another process was faster.
-        fs::remove_dir_all(&fresh).with_context(|| format!("removing {}", fresh.display()))?;
-    }
-    Ok(kept)
+    let wanted = |name: &str| name.starts_with("gateway.networking.k8s.io_");
+    let from = ["config/crd/standard"];
+    module::files(Group::Traefik, "sigs.k8s.io/gateway-api", "definitions", &from, wanted)
 }
 
 /// A running Traefik. Dropped, it is stopped by its own process id.

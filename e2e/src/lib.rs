@@ -2,6 +2,7 @@
 
 pub mod argocd;
 pub mod audit;
+pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod end;

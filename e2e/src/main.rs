@@ -57,9 +57,11 @@ enum Action {
     Doctor,
     /// Build the pinned tools that are missing.
     Tools {
-        /// Which groups [default: all]
+        /// Which groups [default: those that the tests use]
         groups: Vec<Group>,
     },
+    /// Measure the operator beside a raw client and beside Argo Rollouts.
+    Bench(e2e::bench::Options),
     /// Print Argo CD's ConfigMap with the health check and the actions of `argocd/` in it.
     Argocd,
     /// Take a cluster down when its owner dies (the program starts this itself).
@@ -104,12 +106,13 @@ async fn act(action: Action) -> Result<()> {
         Action::Demo => Box::pin(e2e::demo::run()).await,
         Action::Doctor => doctor(),
         Action::Tools { groups } => {
-            let groups = if groups.is_empty() { Group::ALL.to_vec() } else { groups };
+            let groups = if groups.is_empty() { Group::tested() } else { groups };
             for dir in tools::ensure(&groups)?.directories() {
                 println!("{}", dir.display());
             }
             Ok(())
         }
+        Action::Bench(options) => Box::pin(e2e::bench::run(&options)).await,
         Action::Argocd => {
             print!("{}", e2e::argocd::config_map()?);
             Ok(())
@@ -123,7 +126,7 @@ async fn act(action: Action) -> Result<()> {
 
 async fn up(which: &Which) -> Result<()> {
     let start = std::time::Instant::now();
-    let options = Options { nodes: which.nodes, dir: Some(which.dir()), keep: true };
+    let options = Options { nodes: which.nodes, dir: Some(which.dir()), keep: true, audited: Vec::new() };
     let cluster = tokio::select! {
         cluster = Cluster::up(options) => cluster?,
         interrupt = tokio::signal::ctrl_c() => {

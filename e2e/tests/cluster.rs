@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn options(nodes: Nodes) -> Options {
-    Options { nodes, dir: None, keep: false }
+    Options { nodes, dir: None, keep: false, audited: Vec::new() }
 }
 
 /// Builds what is missing, so that what is timed afterwards is the start alone.
@@ -179,7 +179,8 @@ const OWNER: &str = "E2E_TEST_OWNER_OF";
 async fn a_killed_owner_leaves_nothing() {
     if let Some(dir) = std::env::var_os(OWNER) {
         let dir = Some(PathBuf::from(dir));
-        let _cluster = Cluster::up(Options { nodes: Nodes::Kwok, dir, keep: false }).await.unwrap();
+        let _cluster =
+            Cluster::up(Options { nodes: Nodes::Kwok, dir, keep: false, audited: Vec::new() }).await.unwrap();
         println!("up");
         std::future::pending::<()>().await;
     }

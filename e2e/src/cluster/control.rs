@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::json;
 
 use super::{ledger::Ledger, pki::Authority, tools::BinDir};
 
@@ -32,12 +33,20 @@ pub struct Plan<'a> {
     pub reachable_from_pods: bool,
     /// After how many seconds without a sign of life a node counts as lost.
     pub node_grace_seconds: u32,
+    /// Whose requests are in the audit log; nobody: everybody's.
+    pub audited: &'a [String],
 }
 
-/// Records the metadata of every request, once, when it has been answered.
-const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
-"omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}]}
-"#;
+/// Records the metadata of requests, once, when they have been answered.
+fn audit_policy(users: &[String]) -> serde_json::Value {
+    let mut rules = vec![json!({"level": "Metadata"})];
+    if !users.is_empty() {
+        rules = vec![json!({"level": "Metadata", "users": users}), json!({"level": "None"})];
+    }
+    json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules,
+    })
+}
 
 /// Requests per second that the controller manager and the scheduler may make:
 /// with the default of 20 they, not the operator, would be what a test measures.
@@ -108,6 +117,8 @@ pub async fn start(plan: &Plan<'_>) -> Result<kube::Client> {
                 format!("--initial-cluster=e2e={peer}"),
                 // Its data need not survive the machine.
                 "--unsafe-no-fsync".to_owned(),
+                // Ten thousand apps outgrow the 2 GiB that it may have otherwise.
+                format!("--quota-backend-bytes={}", 8_u64 << 30),
                 "--log-level=warn".to_owned(),
             ],
         ),
@@ -184,7 +195,8 @@ fn api_server(plan: &Plan<'_>, etcd: &str) -> Result<()> {
     let dir = plan.ledger.dir();
     let pki = |file: &str| plan.authority.path(file).display().to_string();
     let policy = dir.join("audit-policy.json");
-    fs::write(&policy, AUDIT_POLICY).with_context(|| format!("writing {}", policy.display()))?;
+    fs::write(&policy, audit_policy(plan.audited).to_string())
+        .with_context(|| format!("writing {}", policy.display()))?;
     let mut arguments = command(
         plan.bin,
         "kube-apiserver",
@@ -208,7 +220,7 @@ fn api_server(plan: &Plan<'_>, etcd: &str) -> Result<()> {
             "--allow-privileged=true".to_owned(),
             format!("--audit-policy-file={}", policy.display()),
             format!("--audit-log-path={}", dir.join("audit.log").display()),
-            "--audit-log-maxsize=1024".to_owned(),
+            "--audit-log-maxsize=8192".to_owned(),
             // A lost node's pods are replaced within a test's patience.
             "--default-not-ready-toleration-seconds=10".to_owned(),
             "--default-unreachable-toleration-seconds=10".to_owned(),

@@ -1,6 +1,6 @@
 //! Fake nodes: they and their pods exist only in the API.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Node;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     control::{self, MASTERS, Plan},
-    process, tools,
+    module, tools,
 };
 
 /// How many fake nodes there are, each in a zone of its own.
@@ -44,7 +44,7 @@ pub async fn start(plan: &Plan<'_>, client: &kube::Client) -> Result<()> {
             format!("--config={}", own.display()),
         ],
     );
-    for file in stage_files(plan)? {
+    for file in stage_files()? {
         command.push("--config".into());
         command.push(file.into());
     }
@@ -83,46 +83,17 @@ fn node(name: &str, index: usize) -> Result<Node> {
     .context("describing a node")
 }
 
-/// The stage files, read out of the module cache so that they match the program.
-fn stage_files(plan: &Plan<'_>) -> Result<Vec<std::path::PathBuf>> {
-    // They are copied beside the program the first time: asking Go takes long.
-    let program = plan.bin.program("kwok");
-    let kept = program.with_file_name("stages");
-    if !kept.is_dir() {
-        let module = module_dir()?;
-        let fresh = kept.with_extension(std::process::id().to_string());
-        fs::create_dir_all(&fresh).with_context(|| format!("making {}", fresh.display()))?;
-        for stage in STAGES {
-            copy_stages(&Path::new(module.trim()).join("kustomize/stage").join(stage), &fresh)?;
-        }
-        if fs::rename(&fresh, &kept).is_err() {
-            // Another process was faster.
-            fs::remove_dir_all(&fresh).with_context(|| format!("removing {}", fresh.display()))?;
-        }
-    }
+/// The stage files of the program's own module.
+fn stage_files() -> Result<Vec<std::path::PathBuf>> {
+    let from = STAGES.map(|stage| format!("kustomize/stage/{stage}"));
+    let from: Vec<&str> = from.iter().map(String::as_str).collect();
+    let wanted = |name: &str| name != "kustomization.yaml";
+    let kept = module::files(tools::Group::Kwok, "sigs.k8s.io/kwok", "stages", &from, wanted)?;
     let mut files = fs::read_dir(&kept)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())
         .with_context(|| format!("listing {}", kept.display()))?;
     files.sort();
     Ok(files)
-}
-
-fn module_dir() -> Result<String> {
-    let source = tools::Group::Kwok.source();
-    let source = source.to_str().context("a source path in UTF-8")?;
-    process::run("go", &["-C", source, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"])
-}
-
-fn copy_stages(from: &Path, to: &Path) -> Result<()> {
-    let entries = fs::read_dir(from).with_context(|| format!("listing {}", from.display()))?;
-    for entry in entries {
-        let path = entry.with_context(|| format!("listing {}", from.display()))?.path();
-        let name = path.file_name().unwrap_or_default();
-        if path.is_file() && name != "kustomization.yaml" {
-            fs::copy(&path, to.join(name)).with_context(|| format!("copying {}", path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Waits until so many nodes are Ready.

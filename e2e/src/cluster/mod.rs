@@ -9,6 +9,7 @@ mod cgroup;
 mod control;
 mod kwok;
 mod ledger;
+pub(crate) mod module;
 mod network;
 mod node;
 pub(crate) mod packages;
@@ -76,6 +77,8 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// Whether it stays up when the [`Cluster`] is dropped or this process ends.
     pub keep: bool,
+    /// Whose requests are in the audit log; nobody: everybody's.
+    pub audited: Vec<String>,
 }
 
 /// A running cluster. Dropping it takes it down, unless it is to be kept or was
@@ -144,8 +147,8 @@ impl Cluster {
         let mut cluster = Self::create(&dir, nodes, bin)?;
         watch::start(&cluster.ledger)?;
         let result = match nodes {
-            Nodes::Kwok => cluster.start_fake().await,
-            Nodes::Real => cluster.start_real().await,
+            Nodes::Kwok => cluster.start_fake(&options.audited).await,
+            Nodes::Real => cluster.start_real(&options.audited).await,
         };
         if let Err(error) = result {
             teardown::down(&dir, Keep::Logs)?;
@@ -204,7 +207,7 @@ impl Cluster {
         })
     }
 
-    async fn start_fake(&self) -> Result<()> {
+    async fn start_fake(&self, audited: &[String]) -> Result<()> {
         let address = Ipv4Addr::LOCALHOST;
         let [port] = control::free_ports(address)?;
         self.ledger.update(|record| record.server = format!("https://{address}:{port}"))?;
@@ -218,6 +221,7 @@ impl Cluster {
             first_service: Ipv4Addr::new(10, 0, 0, 1),
             reachable_from_pods: false,
             node_grace_seconds: 50,
+            audited,
         };
         let client = control::start(&plan).await?;
         control::start_controllers(&plan)?;
@@ -225,7 +229,7 @@ impl Cluster {
         ready_for_pods(&plan, &client).await
     }
 
-    async fn start_real(&self) -> Result<()> {
+    async fn start_real(&self, audited: &[String]) -> Result<()> {
         let network = Network::claim(&self.ledger)?;
         network.create(&self.ledger)?;
         let address = network.bridge_ip();
@@ -242,6 +246,7 @@ impl Cluster {
             first_service: network.first_service(),
             reachable_from_pods: true,
             node_grace_seconds: 20,
+            audited,
         };
         let (client, places) = tokio::try_join!(control::start(&plan), real::start_runtimes(&plan, network))?;
         control::start_controllers(&plan)?;

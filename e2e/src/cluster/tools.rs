@@ -34,6 +34,8 @@ pub enum Group {
     Argocd,
     /// A gateway, and with it the Gateway API's definitions.
     Traefik,
+    /// Argo Rollouts, which the benchmark measures beside the operator; no test needs it.
+    Rollouts,
     /// Static programs that become container images.
     Images,
 }
@@ -43,7 +45,7 @@ type Program = (&'static str, &'static str);
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Kubernetes,
         Self::Kwok,
         Self::Containerd,
@@ -52,6 +54,7 @@ impl Group {
         Self::Kstatus,
         Self::Argocd,
         Self::Traefik,
+        Self::Rollouts,
         Self::Images,
     ];
 
@@ -66,6 +69,7 @@ impl Group {
             Self::Kstatus => "kstatus",
             Self::Argocd => "argocd",
             Self::Traefik => "traefik",
+            Self::Rollouts => "rollouts",
             Self::Images => "images",
         }
     }
@@ -96,8 +100,16 @@ impl Group {
             Self::Kstatus => &[("kstatus", ".")],
             Self::Argocd => &[("argocd-lua", ".")],
             Self::Traefik => &[("traefik", "github.com/traefik/traefik/v3/cmd/traefik")],
+            Self::Rollouts => {
+                &[("rollouts-controller", "github.com/argoproj/argo-rollouts/cmd/rollouts-controller")]
+            }
             Self::Images => &[("pause", "./pause"), ("peer", "./peer")],
         }
+    }
+
+    /// Those that the tests use.
+    pub fn tested() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|group| *group != Self::Rollouts).collect()
     }
 
     /// The version that the programs report is set at link time.

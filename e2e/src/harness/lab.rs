@@ -72,7 +72,7 @@ impl Drop for Scratch {
 impl Lab {
     /// Real nodes with these versions of roost loaded, and a `PostgreSQL` that pods reach.
     pub async fn real(versions: &[&str]) -> Result<Arc<Self>> {
-        let mut lab = Self::on(Nodes::Real).await?;
+        let mut lab = Self::on(Nodes::Real, &[]).await?;
         let directory = lab.scratch.0.join("postgres");
         lab.postgres = Some(Postgres::start(IpAddr::V4(lab.cluster().bridge_ip()), &directory).await?);
         lab.load(versions).await?;
@@ -81,7 +81,12 @@ impl Lab {
 
     /// Fake nodes, on which pods become ready as their image's tag asks.
     pub async fn fake() -> Result<Arc<Self>> {
-        Ok(Arc::new(Self::on(Nodes::Kwok).await?))
+        Ok(Arc::new(Self::on(Nodes::Kwok, &[]).await?))
+    }
+
+    /// Fake nodes on a cluster whose audit log holds these users' requests alone: what others ask costs it nothing.
+    pub async fn audited(users: &[&str]) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self::on(Nodes::Kwok, users).await?))
     }
 
     /// The cluster that `KUBECONFIG` names, else fake nodes; for tests that need an API server and no more. On
@@ -115,10 +120,11 @@ impl Lab {
         Ok(())
     }
 
-    async fn on(nodes: Nodes) -> Result<Self> {
+    async fn on(nodes: Nodes, audited: &[&str]) -> Result<Self> {
+        let audited = audited.iter().map(|user| (*user).to_owned()).collect();
         let cluster = match std::env::var_os(ATTACH) {
             Some(dir) => Cluster::attach(Path::new(&dir)).await?,
-            None => Cluster::up(Options { nodes, dir: None, keep: false }).await?,
+            None => Cluster::up(Options { nodes, dir: None, keep: false, audited }).await?,
         };
         let lab = Self {
             client: cluster.client().await?,
@@ -135,7 +141,7 @@ impl Lab {
     }
 
     /// Waits until the API server serves a resource.
-    async fn established(&self, crd: &str) -> Result<()> {
+    pub async fn established(&self, crd: &str) -> Result<()> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let established = await_condition(api, crd, conditions::is_crd_established());
         let established = tokio::time::timeout(ESTABLISHED, established).await;

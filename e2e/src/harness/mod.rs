@@ -20,7 +20,7 @@ mod traffic;
 pub use inside::Terminal;
 pub use judge::{Judged, Judges, judge_statuses};
 pub use lab::{Lab, obstacle};
-pub use operator::{Operator, OperatorOptions};
+pub use operator::{Operator, OperatorOptions, program};
 pub use plugin::{Answer, Screen};
 pub use record::{Change, Event, Record, Seen};
 pub use space::Space;

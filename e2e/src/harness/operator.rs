@@ -197,6 +197,11 @@ async fn binary() -> Result<PathBuf> {
     BUILT.get_or_try_init(build).await.cloned()
 }
 
+/// The operator's program.
+pub async fn program() -> Result<PathBuf> {
+    binary().await
+}
+
 /// The kubectl plugin: it lies beside the operator's program.
 pub(super) async fn plugin() -> Result<PathBuf> {
     let path = binary().await?.with_file_name("kubectl-phx");

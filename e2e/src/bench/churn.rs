@@ -1,0 +1,75 @@
+//! Apps that come, change and go: what a long time of that leaves behind.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+
+use super::contest::{CALM, Run};
+use super::figures::Churn;
+use super::work;
+
+/// Changes in a second of churn.
+const CHURN: u32 = 5;
+/// How many turns an app that came waits until it changes, and again until it goes.
+const TURNS: usize = 25;
+
+impl Run<'_> {
+    /// Apps come, change and go beside those that stay: what that leaves behind in its memory.
+    pub async fn churn(&mut self, apps: usize, time: Duration) -> Result<Churn> {
+        self.requests.rest().await?;
+        self.requests.take()?;
+        let (before, cpu) = (self.program.memory("VmRSS")?, self.program.cpu()?);
+        self.program.forget_peak()?;
+        let resource = self.contender.resource();
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        let mut pace = tokio::time::interval(Duration::from_secs(1) / CHURN);
+        let (began, mut count, mut turn) = (Instant::now(), 0, 0);
+        // After the time is up, those that came still go.
+        let mut last = usize::MAX;
+        while turn < last.saturating_add(2 * TURNS) {
+            if last == usize::MAX && began.elapsed() >= time {
+                last = turn;
+            }
+            let came = (turn < last).then_some(turn);
+            let changed = turn.checked_sub(TURNS).filter(|turn| *turn < last);
+            let gone = turn.checked_sub(2 * TURNS);
+            if let Some(name) = came.map(|turn| work::name(apps + turn)) {
+                pace.tick().await;
+                let app: DynamicObject = serde_json::from_value(self.contender.manifest(&name, "v1")?)?;
+                work::create(&self.client, &self.namespace, self.contender.beside(&name)?).await?;
+                api.create(&PostParams::default(), &app).await.with_context(|| format!("creating {name}"))?;
+            }
+            if let Some(name) = changed.map(|turn| work::name(apps + turn)) {
+                pace.tick().await;
+                let patch = self.contender.release(&name, "v2")?;
+                let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+                patched.with_context(|| format!("changing {name}"))?;
+            }
+            if let Some(name) = gone.map(|turn| work::name(apps + turn)) {
+                pace.tick().await;
+                let deleted = api.delete(&name, &DeleteParams::background()).await;
+                deleted.with_context(|| format!("deleting {name}"))?;
+            }
+            count += [came, changed, gone].iter().flatten().count();
+            // An hour of them would fill the memory of this process.
+            self.events.clear();
+            turn += 1;
+        }
+        self.requests.rest().await?;
+        tokio::time::sleep(CALM).await;
+        let churn = Churn {
+            seconds: began.elapsed().as_secs_f64(),
+            changes: count,
+            before,
+            peak: self.program.memory("VmHWM")?,
+            after: self.program.memory("VmRSS")?,
+            cpu: self.program.cpu()? - cpu,
+        };
+        self.requests.take()?;
+        self.events.clear();
+        self.say("after churn", &churn);
+        Ok(churn)
+    }
+}

@@ -1,0 +1,216 @@
+//! The floor: a raw client that writes what the operator would write, as fast as the API server takes it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ApiResource, PostParams};
+use kube::{Api, Client};
+use phoenix_operator::api::{Phase, PhoenixApp, PhoenixAppStatus, labels};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+
+use super::contest::make_namespace;
+use super::events::Events;
+use super::program;
+use super::work::{self, IN_FLIGHT, Object};
+
+/// Writes the objects of so many apps and waits until all Deployments are available.
+pub async fn objects(client: &Client, namespace: &str, apps: usize) -> Result<Duration> {
+    make_namespace(client, namespace).await?;
+    let mut objects = Vec::new();
+    for number in 0..apps {
+        let children = work::children(app(number), namespace, None)?;
+        // Nobody looks after them: their owner is not there.
+        objects.extend(work::objects(children)?.into_iter().map(work::Object::alone));
+    }
+    let mut events = Events::follow(client, namespace, &[ApiResource::erase::<Deployment>(&())]).await?;
+    let began = Instant::now();
+    let writing = {
+        let (client, namespace) = (client.clone(), namespace.to_owned());
+        tokio::spawn(async move { work::create(&client, &namespace, objects).await })
+    };
+    let mut available = HashSet::new();
+    let what = format!("{apps} Deployments");
+    let all = events.until(&what, work::patience(apps), |event| {
+        if is_available(&event.object) {
+            available.insert(event.name.clone());
+        }
+        (available.len() == apps).then_some(event.at)
+    });
+    let writing = async { writing.await.context("a task ended in disorder")? };
+    let (last, ()) = tokio::try_join!(all, writing)?;
+    Ok(last - began)
+}
+
+/// What the floor took with the apps and their statuses.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole {
+    /// From the first request until the last was answered.
+    pub took: Duration,
+    /// CPU seconds of this process.
+    pub cpu: f64,
+    /// Requests that write.
+    pub writes: usize,
+}
+
+/// The same with the apps themselves, and two writes of each status: one before its objects, one when it is available.
+pub async fn with_status(client: &Client, namespace: &str, apps: usize) -> Result<Whole> {
+    make_namespace(client, namespace).await?;
+    let mut all = Vec::new();
+    let mut count = 0;
+    for number in 0..apps {
+        let children = work::children(app(number), namespace, None)?;
+        let objects = work::objects(children)?;
+        // The app, two of its statuses, its objects.
+        count += 1 + 2 + objects.len();
+        all.push((number, objects));
+    }
+    let mut events = Events::follow(client, namespace, &[ApiResource::erase::<Deployment>(&())]).await?;
+    let writer = Arc::new(Writer {
+        client: client.clone(),
+        namespace: namespace.to_owned(),
+        turns: Semaphore::new(IN_FLIGHT),
+    });
+    let cpu = program::cpu("self")?;
+    let began = Instant::now();
+    let (tell, mut told) = unbounded_channel();
+    let mut writing = {
+        let writer = Arc::clone(&writer);
+        tokio::spawn(async move {
+            let one = |(number, objects)| writer.begin(number, objects, &tell);
+            stream::iter(all).map(one).buffer_unordered(IN_FLIGHT).try_collect::<()>().await
+        })
+    };
+    // An app is done when its Deployment is available and it is known what was made of it, in whatever order.
+    let (mut made, mut available, mut written) = (HashMap::new(), HashSet::new(), false);
+    let deadline = began + work::patience(apps);
+    let mut ending = JoinSet::new();
+    while ending.len() < apps {
+        let name = tokio::select! {
+            // What it is refused ends it at once.
+            ended = &mut writing, if !written => {
+                ended.context("a task ended in disorder")??;
+                written = true;
+                continue;
+            }
+            Some((name, app)) = told.recv() => {
+                made.insert(name.clone(), app);
+                name
+            }
+            event = events.next(deadline, "Deployments to be available") => {
+                let event = event?;
+                if is_available(&event.object) {
+                    available.insert(app_of(&event.object));
+                }
+                app_of(&event.object)
+            }
+        };
+        if available.contains(&name)
+            && let Some(app) = made.remove(&name)
+        {
+            let writer = Arc::clone(&writer);
+            ending.spawn(async move { writer.end(&name, app).await });
+        }
+    }
+    while let Some(ended) = ending.join_next().await {
+        ended.context("a task ended in disorder")??;
+    }
+    let took = began.elapsed();
+    Ok(Whole { took, cpu: program::cpu("self")? - cpu, writes: count })
+}
+
+struct Writer {
+    client: Client,
+    namespace: String,
+    turns: Semaphore,
+}
+
+impl Writer {
+    fn apps(&self) -> Api<PhoenixApp> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The app, its first status, its objects: one after the other.
+    async fn begin(
+        &self,
+        number: usize,
+        objects: Vec<Object>,
+        tell: &UnboundedSender<(String, PhoenixApp)>,
+    ) -> Result<()> {
+        let _turn = self.turns.acquire().await;
+        let name = work::name(number);
+        let app: PhoenixApp = serde_json::from_value(app(number))?;
+        let mut made = self.apps().create(&PostParams::default(), &app).await.context("creating an app")?;
+        made.status = Some(status(Phase::RollingOut, None));
+        let made = self.apps().replace_status(&name, &PostParams::default(), &made).await;
+        let made = made.context("writing a status")?;
+        for mut object in objects {
+            object.belong_to(made.metadata.uid.as_deref().unwrap_or_default());
+            object.create(&self.client, &self.namespace).await?;
+        }
+        // Nobody listens any more: another has failed.
+        let _ = tell.send((name, made));
+        Ok(())
+    }
+
+    /// The last status.
+    async fn end(&self, name: &str, mut app: PhoenixApp) -> Result<()> {
+        let _turn = self.turns.acquire().await;
+        app.status = Some(status(Phase::Healthy, Some(name)));
+        let ended = self.apps().replace_status(name, &PostParams::default(), &app).await;
+        ended.map(drop).context("writing a status")
+    }
+}
+
+/// The app of a Deployment.
+fn app_of(deployment: &Value) -> String {
+    crate::fixtures::label(deployment, labels::APP).to_owned()
+}
+
+fn app(number: usize) -> Value {
+    work::phoenix_app(&work::name(number), "v1", &json!({}))
+}
+
+/// A status of the usual length.
+fn status(phase: Phase, stable: Option<&str>) -> PhoenixAppStatus {
+    let condition = |kind: &str| Condition {
+        last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        message: "what is waited for, since when, and what is wrong with the worst pod".to_owned(),
+        observed_generation: Some(1),
+        reason: format!("{phase:?}"),
+        status: "False".to_owned(),
+        type_: kind.to_owned(),
+    };
+    PhoenixAppStatus {
+        observed_generation: 1,
+        phase: Some(phase),
+        message: "what is waited for, since when, and what is wrong with the worst pod".to_owned(),
+        replicas: work::REPLICAS,
+        stable: stable.map(str::to_owned),
+        attempt: 1,
+        conditions: [
+            "Ready",
+            "Reconciling",
+            "Stalled",
+            "Available",
+            "Migrated",
+            "PodsReady",
+            "TrafficShifted",
+        ]
+        .map(condition)
+        .into(),
+        ..PhoenixAppStatus::default()
+    }
+}
+
+fn is_available(deployment: &Value) -> bool {
+    deployment["status"]["availableReplicas"] == work::REPLICAS
+}
