@@ -64,7 +64,7 @@ const REFUSED: &[(&str, &str)] = &[
         "must not name a Gateway twice",
     ),
     (
-        "hosts: [a], traffic: {gateway: {parentRefs: [{name: a, port: 80}, {name: a, port: 443}]}}",
+        "hosts: [a], traffic: {gateway: {parentRefs: [{name: a, port: 80}, {name: a, port: 80}]}}",
         "must not name a Gateway twice",
     ),
     (

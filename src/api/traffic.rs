@@ -30,10 +30,10 @@ pub struct TrafficSpec {
 pub struct GatewaySpec {
     /// The gateways. Example: `[{name: public, namespace: gateways, sectionName: https}]`
     #[schemars(length(min = 1, max = 16))]
-    // as the HTTPRoute's own two rules, in one
+    // as the HTTPRoute's own two rules, in one, with the port of the experimental channel
     #[x_kube(validation = Rule::new(
-        "self.all(p, self.exists_one(q, p.name == q.name && has(p.__namespace__) == has(q.__namespace__) && (!has(p.__namespace__) || p.__namespace__ == q.__namespace__) && (!has(p.sectionName) || !has(q.sectionName) || p.sectionName == q.sectionName)))"
-    ).message("traffic.gateway.parentRefs must not name a Gateway twice without a sectionName of its own in each; add it, or remove one"))]
+        "self.all(p, self.exists_one(q, p.name == q.name && has(p.__namespace__) == has(q.__namespace__) && (!has(p.__namespace__) || p.__namespace__ == q.__namespace__) && (!has(p.sectionName) || !has(q.sectionName) || p.sectionName == q.sectionName) && (!has(p.port) || !has(q.port) || p.port == q.port)))"
+    ).message("traffic.gateway.parentRefs must not name a Gateway twice without a sectionName or port of its own in each; add it, or remove one"))]
     pub parent_refs: Vec<GatewayRef>,
 }
 

@@ -164,13 +164,15 @@ impl Gauge {
         !before
     }
 
-    /// The watch is not open. True if the whole was complete before, or if only a person can open it.
+    /// The watch is not open. True if the whole was complete before, or if it is news what only a person can cure.
     pub fn down(&self, down: Down) -> bool {
-        let fault = down.fault.is_some();
+        let mut before = None;
+        let fault = down.fault.clone();
         self.set(|state| {
+            before = state.down.as_ref().and_then(|down| down.fault.clone());
             state.up = false;
             state.down = Some(down);
-        }) || fault
+        }) || (fault.is_some() && fault != before)
     }
 
     fn set(&self, act: impl FnOnce(&mut State)) -> bool {
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_person_can_cure_is_told_each_time() {
+    fn what_only_a_person_can_cure_is_told_once() {
         let health = Health::default();
         let pods = health.gauge(Some("prod".to_owned()), Kind::Pod);
         let others = health.gauge(Some("other".to_owned()), Kind::Pod);
@@ -258,7 +260,7 @@ mod tests {
         assert!(others.up());
         let fault = Fault { reason: "Forbidden".to_owned(), message: "no".to_owned() };
         let down = Down { why: "no".to_owned(), fault: Some(fault.clone()) };
-        assert!(pods.down(down.clone()) && pods.down(down));
+        assert!(pods.down(down.clone()) && !pods.down(down));
         assert_eq!(health.fault("prod", Needs::Everything), Some(fault));
         assert!(
             health.fault("other", Needs::Everything).is_none()

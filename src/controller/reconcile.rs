@@ -266,7 +266,7 @@ impl Reconciler {
             let same = status::same_facts(&pass.status, &status);
             let writes_first = asks || (after_fault && !writes.is_empty() && same);
             if !writes_first {
-                self.report(pass, &status).await?;
+                self.report(pass, &status, &writes).await?;
             }
             if let Some(app) = pass.app {
                 let applier = Applier {
@@ -282,7 +282,7 @@ impl Reconciler {
                 applier.carry_out(&writes, &mut pass.applied).await?;
             }
             if writes_first && !asks {
-                self.report(pass, &status).await?;
+                self.report(pass, &status, &writes).await?;
             }
             let Some(posted) = pass.applied.secret.take() else {
                 // after the status: what it has counted is not asked for any more
@@ -294,15 +294,24 @@ impl Reconciler {
         Ok(None)
     }
 
-    /// Writes the status, unless it was written a moment ago and nothing has happened since that cannot wait.
-    async fn report(&self, pass: &mut Pass<'_>, status: &PhoenixAppStatus) -> Result<(), Halt> {
+    /// Writes the status, unless it was written a moment ago, nothing follows from it, and nothing has happened since that
+    /// cannot wait.
+    async fn report(
+        &self,
+        pass: &mut Pass<'_>,
+        status: &PhoenixAppStatus,
+        writes: &[Write],
+    ) -> Result<(), Halt> {
         let now = Timestamp::now();
-        let again = pass.reported.and_then(|at| at.checked_add(BETWEEN_REPORTS).ok());
+        // A clock that was set back is no reason to wait.
+        let last = pass.reported.filter(|last| *last <= now);
+        let again = last.and_then(|last| last.checked_add(BETWEEN_REPORTS).ok());
         let written = pass.written.status.as_ref();
-        pass.due = again.filter(|again| {
-            *again > now
-                && written.is_some_and(|written| written != status && status::may_wait(written, status))
-        });
+        let differs = written.is_some_and(|written| written != status && status::may_wait(written, status));
+        // What a Secret made anew means is told once, and a fault puts the next pass off.
+        let telling = pass.world.secret_posted.as_ref().is_some_and(|posted| posted.created);
+        let quiet = differs && writes.is_empty() && !telling && pass.world.fault.is_none();
+        pass.due = again.filter(|again| quiet && *again > now);
         if pass.due.is_none() {
             return self.write_status(pass, status).await;
         }

@@ -110,7 +110,7 @@ pub(super) fn room(d: &Draft) -> u32 {
             let seen = world.workers.get(&(worker.clone(), revision.clone()));
             replicas.saturating_sub(seen.map_or(0, WorkerObs::asked))
         }
-        Write::CreateJob { .. } => 1,
+        Write::CreateJob { .. } | Write::CreateSmokeJob { .. } => 1,
         _ => 0,
     };
     let more: u32 = d.writes.iter().map(asked).sum();
@@ -168,10 +168,11 @@ pub(super) fn no_job(d: &Draft) -> Option<String> {
     Some(format!("waits for connections of the database: {why}"))
 }
 
-/// Why the Job of a smoke test has to wait.
-pub(super) fn no_test(d: &Draft) -> Option<String> {
+/// Why the Job of a smoke test has to wait, beside so many that are made now.
+pub(super) fn no_test(d: &Draft, others: u32) -> Option<String> {
     let present = load(d.world);
-    let why = Load { tests: present.tests + 1, ..present }.exceeds(d.goal.budget?)?;
+    let tests = present.tests.saturating_add(others).saturating_add(1);
+    let why = Load { tests, ..present }.exceeds(d.goal.budget?)?;
     Some(format!("the Job of a smoke test waits for connections of the database: {why}"))
 }
 

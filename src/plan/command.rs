@@ -42,13 +42,15 @@ pub(super) fn take(d: &mut Draft) {
 }
 
 /// What was answered before the next command, the latest first, without what can never act again: what names an earlier
-/// attempt, and numbered commands that were accepted, since numbers and steps only rise.
+/// attempt, and numbered commands that were accepted, since numbers only rise. A step may be asked to go on twice.
 fn earlier(d: &Draft, last: &LastCommand) -> Vec<String> {
     let present = target(d).map_or(0, |(_, attempt)| attempt);
     let may_act =
         |text: &String| text.len() <= LONGEST && parse(text).is_ok_and(|command| command.attempt >= present);
-    let numbered = parse(&last.text).is_ok_and(|command| command.number.is_some());
-    let spent = numbered && last.answer == CommandAnswer::Accepted;
+    let numbered = |command: Command<'_>| {
+        command.number.is_some() && matches!(command.verb, Verb::Pause | Verb::Resume | Verb::Restart)
+    };
+    let spent = last.answer == CommandAnswer::Accepted && parse(&last.text).is_ok_and(numbered);
     let newest = Some(LastCommand::words(&last.text)).filter(|text| !spent && !last.earlier.contains(text));
     newest.into_iter().chain(last.earlier.iter().cloned()).filter(may_act).take(KEPT).collect()
 }

@@ -34,6 +34,15 @@ pub(super) fn in_flight(d: &Draft) -> bool {
 
 /// Takes over a Job whose status was lost.
 pub(super) fn adopt(d: &mut Draft) {
+    let attempt = d.status.attempt;
+    // Behind a newer attempt, whatever wrote the status, nobody wants migrations to be rolled back any more.
+    let outlived = |follow_up: &&mut FollowUp| {
+        let way_back = follow_up.kind == FollowUpKind::Rollback && follow_up.state == FollowUpState::Failed;
+        way_back && follow_up.attempt != attempt
+    };
+    if let Some(follow_up) = d.status.follow_up.as_mut().filter(outlived) {
+        SUPERSEDED.clone_into(&mut follow_up.reason);
+    }
     if d.status.follow_up.is_some() || d.status.candidate.as_ref().is_some_and(|c| c.verdict.is_none()) {
         return;
     }
@@ -369,7 +378,9 @@ pub(super) fn is_final(d: &Draft) -> bool {
         Some(stored) => stored.contracted,
         None => was_contracted(d, stable),
     };
-    contracted || previous_is_locked(d)
+    // A twin, which went through the same contract, needs nothing that is gone.
+    let twin = d.status.previous.as_ref().is_some_and(|previous| d.world.revisions.contains_key(previous));
+    previous_is_locked(d) || (contracted && !twin)
 }
 
 /// Of a revision that is not stored any more, the status tells whether its contract was done.

@@ -24,6 +24,8 @@ pub(super) struct Proof {
     pub smoke: Gate,
     /// The step, if it is one of proofs, has passed.
     pub step_passed: bool,
+    /// The Job of a smoke test finds no connection of the database, and why.
+    pub held: Option<String>,
     /// A person has to decide, and why.
     pub inconclusive: Option<String>,
     /// What failed: the verdict's reason and message.
@@ -100,14 +102,22 @@ fn smoke_tests(d: &mut Draft, candidate: &Candidate, proof: &mut Proof) {
     let goal = d.goal;
     let found = analysis::smoke(&goal.proofs, &span, &mut d.status.smoke_tests, d.world, d.now);
     d.measure.extend(found.measure);
-    let starts = |write: &Write| matches!(write, Write::CreateSmokeJob { .. });
-    let held = budget::no_test(d).filter(|_| found.writes.iter().any(starts));
-    d.writes.extend(found.writes.into_iter().filter(|write| held.is_none() || !starts(write)));
+    let mut started = 0;
+    for write in found.writes {
+        if let Write::CreateSmokeJob { .. } = write {
+            if let Some(why) = budget::no_test(d, started) {
+                proof.held = Some(why);
+                continue;
+            }
+            started += 1;
+        }
+        d.writes.push(write);
+    }
     if let Some(wake) = found.wake {
         d.wake_at(wake);
     }
     proof.smoke = match found.judgement {
-        SmokeJudgement::Waiting(why) => Gate::Waiting(held.unwrap_or(why)),
+        SmokeJudgement::Waiting(why) => Gate::Waiting(proof.held.clone().unwrap_or(why)),
         SmokeJudgement::NotRequired | SmokeJudgement::Passed => {
             proof.step_passed = true;
             Gate::Passed

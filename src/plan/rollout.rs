@@ -19,6 +19,7 @@ pub(super) fn go_on(d: &mut Draft, found: &mut Found) {
     let proof = if d.goal.replicas == 0 { Proof::default() } else { prove(d) };
     found.analysis = proof.analysis.clone();
     found.smoke = proof.smoke.clone();
+    found.blocked.clone_from(&proof.held);
     if proof::fail(d, &proof) {
         return;
     }

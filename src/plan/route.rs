@@ -46,8 +46,8 @@ pub(super) fn look(d: &mut Draft) {
     let refused = matches!(route.answer, RouteAnswer::Refused { .. });
     let known = d.status.route.as_ref().is_some_and(|known| {
         // What is taken after all comes into force from then on.
-        let same = route.answer == RouteAnswer::Unseen || known.refused == refused;
-        known.generation == route.generation && same
+        let taken = known.refused && route.answer == RouteAnswer::Accepted;
+        known.generation == route.generation && !taken
     });
     if answered && !known {
         let weight = i32::try_from(weight(route)).unwrap_or(i32::MAX);

@@ -188,7 +188,8 @@ async fn peer(options: &Options, unthrottled: bool, steps: &[Step]) -> Result<Co
 pub async fn phoenix_operator(lab: &Lab, log: &str, namespaces: &[&str], fields: Value) -> Result<Operator> {
     let metrics = program::free_port()?;
     let mut arguments =
-        vec!["run".to_owned(), format!("--listen={metrics}"), "--cluster-domain=cluster.local".to_owned()];
+        ["run", "--cluster-domain=cluster.local", "--leader-elect=false"].map(str::to_owned).to_vec();
+    arguments.push(format!("--listen={metrics}"));
     arguments.extend(namespaces.iter().map(|name| format!("--namespace={name}")));
     let launch = Launch {
         program: harness::program().await?,

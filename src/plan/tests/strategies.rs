@@ -500,8 +500,10 @@ fn the_job_of_a_smoke_test_waits_for_a_connection() {
     assert!(!starts(&scene.settle()));
     let sum = "6 serving pods x 10 + 1 smoke test x 10 = 70 > database.maxConnections 60";
     assert!(scene.status.message.contains(sum), "{}", scene.status.message);
+    assert_eq!((scene.status.phase, scene.condition("Stalled")), (Some(Phase::Blocked), Some("True")));
     scene.goal.budget = Some(crate::plan::Budget { max: 70, per_pod: 10 });
     assert!(starts(&scene.settle()));
+    assert_eq!(scene.status.phase, Some(Phase::RollingOut));
 }
 
 #[test]
