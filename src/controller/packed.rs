@@ -37,7 +37,7 @@ impl Packer {
 mod tests {
     use super::*;
     use crate::{
-        api::testing::app,
+        api::{PhoenixApp, testing::app},
         build::{Settings, active_service, controller_revision, deployment, render},
     };
 
@@ -65,6 +65,24 @@ mod tests {
         assert!(sizes[1] * 8 < whole, "{sizes:?} of {whole}");
         comes_back(&revisions.each_ref().map(|revision| deployment(&app, revision, 2, None)));
         comes_back(&[active_service(&app, &crate::build::ServiceSelector::Wide)]);
+    }
+
+    #[test]
+    fn the_example_apps_come_back() {
+        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+        let mut apps: Vec<PhoenixApp> = Vec::new();
+        for entry in std::fs::read_dir(examples).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let documents =
+                text.split("\n---\n").filter(|text| text.lines().any(|line| line == "kind: PhoenixApp"));
+            apps.extend(documents.map(|text| serde_saphyr::from_str::<PhoenixApp>(text).unwrap()));
+        }
+        assert!(apps.len() >= 10, "{}", apps.len());
+        let kind = Packer::default();
+        for app in apps {
+            let back: PhoenixApp = kind.unpack(&kind.pack(&app).unwrap()).unwrap();
+            assert_eq!(serde_json::to_value(back).unwrap(), serde_json::to_value(app).unwrap());
+        }
     }
 
     #[test]
