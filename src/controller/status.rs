@@ -1,5 +1,7 @@
 //! The parts of the status that the planner does not know of, and which parts are facts rather than reports.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -165,9 +167,11 @@ pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
 
 /// Whether a status may be told together with what comes after it: only its wording, counts and gates have changed.
 pub fn may_wait(written: &PhoenixAppStatus, status: &PhoenixAppStatus) -> bool {
+    // Which conditions there are, and whether it is ready: those that stand for trouble come and go.
     let verdict = |status: &PhoenixAppStatus| {
-        let told = status.conditions.iter().filter(|one| one.type_ == "Ready" || one.type_ == "Stalled");
-        told.map(|one| (one.type_.clone(), one.status.clone())).collect::<Vec<_>>()
+        let ready = status.conditions.iter().find(|one| one.type_ == "Ready").map(|one| one.status.clone());
+        let kinds: BTreeSet<String> = status.conditions.iter().map(|one| one.type_.clone()).collect();
+        (ready, kinds)
     };
     same_facts(written, status)
         && written.observed_generation == status.observed_generation
@@ -208,6 +212,9 @@ mod tests {
         assert!(may_wait(&ready("False", "1 of 3"), &ready("False", "2 of 3")));
         assert!(!may_wait(&ready("False", "2 of 3"), &ready("True", "3 of 3")));
         assert!(!may_wait(&ready("True", ""), &PhoenixAppStatus { attempt: 2, ..ready("True", "") }));
+        let mut troubled = ready("False", "1 of 3");
+        troubled.conditions.push(Condition { type_: "Stalled".to_owned(), ..troubled.conditions[0].clone() });
+        assert!(!may_wait(&ready("False", "1 of 3"), &troubled));
     }
 
     #[test]
