@@ -10,13 +10,13 @@ use serde_json::json;
 
 const APPS: usize = 50;
 /// How much more CPU an unoptimised program may take.
-const SLACK: f64 = if cfg!(debug_assertions) { 5.0 } else { 1.0 };
+const SLACK: f64 = if cfg!(debug_assertions) { 3.0 } else { 1.0 };
 /// The operator's time from the first app to the last healthy one, against that of a raw client which writes the same.
 const TIMES_THE_FLOOR: f64 = 3.0;
 /// CPU seconds of the operator for an app's first rollout.
-const CPU_FIRST: f64 = 0.08;
+const CPU_FIRST: f64 = 0.15;
 /// CPU seconds of the operator for a rolling update of an app.
-const CPU_ROLLING: f64 = 0.2;
+const CPU_ROLLING: f64 = 0.4;
 /// Memory at rest with all of them, in KiB.
 const MEMORY: u64 = if cfg!(debug_assertions) { 100 * 1024 } else { 60 * 1024 };
 /// Memory with no apps, in KiB; an unoptimised program is itself that large.
