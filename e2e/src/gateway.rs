@@ -1,7 +1,7 @@
 //! The Gateway API on a cluster: its definitions, and Traefik as a gateway on the machine itself.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -55,9 +55,7 @@ impl Traefik {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         let log = dir.join("traefik.log");
         let output = File::create(&log).with_context(|| format!("making {}", log.display()))?;
-        let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
-        let address = free.local_addr()?;
-        drop(free);
+        let address = crate::process::free_address()?;
         let server = Command::new(&program)
             .arg(format!("--entrypoints.web.address={address}"))
             .args([

@@ -14,5 +14,6 @@ mod lines;
 pub mod load;
 pub mod operator_image;
 pub mod postgres;
+pub mod process;
 pub mod prometheus;
 pub mod stand_in;

@@ -3,7 +3,7 @@
 //! Every field we want must be as we want it; what others add beside it is theirs, except in a selector. Both sides are first brought to
 //! one form: the API server writes quantities its own way, leaves out empty values and fills in defaults.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Lists whose items are found by a key, as in server-side apply; the others are compared as a whole.
 const KEYS: [(&str, &[&str]); 9] = [
@@ -27,26 +27,52 @@ const QUANTITIES: [&str; 5] = ["divisor", "limits", "requests", "sizeLimit", "st
 /// Paths of fields in `desired` that differ in `observed`, such as `spec.template.spec.containers[app].image`.
 pub fn drift(desired: &Value, observed: &Value) -> Vec<String> {
     let mut paths = Vec::new();
-    compare(desired, Some(observed), &Place { path: String::new(), field: "", quantity: false }, &mut paths);
+    let root = Place { within: None, step: Step::Root, field: "", quantity: false };
+    compare(desired, Some(observed), &root, &mut paths);
     paths
 }
 
+/// Where something stands: nearly always nothing differs, so the path is written only when it is asked for.
 struct Place<'a> {
-    path: String,
+    within: Option<&'a Place<'a>>,
+    step: Step<'a>,
     /// Name of the field; that of the list for its items.
     field: &'a str,
     /// Scalars here are quantities.
     quantity: bool,
 }
 
+/// What leads from a place to one within it.
+enum Step<'a> {
+    Root,
+    Field(&'a str),
+    /// Of a list, by its keys.
+    Keyed(&'a Value, &'static [&'static str]),
+    Index(usize),
+}
+
 impl<'a> Place<'a> {
-    fn field(&self, name: &'a str) -> Self {
-        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
-        Self { path, field: name, quantity: self.quantity || QUANTITIES.contains(&name) }
+    fn field(&'a self, name: &'a str) -> Self {
+        let quantity = self.quantity || QUANTITIES.contains(&name);
+        Self { within: Some(self), step: Step::Field(name), field: name, quantity }
     }
 
-    fn item(&self, name: &str) -> Self {
-        Self { path: format!("{}[{name}]", self.path), field: self.field, quantity: self.quantity }
+    fn item(&'a self, step: Step<'a>) -> Self {
+        Self { within: Some(self), step, field: self.field, quantity: self.quantity }
+    }
+
+    fn path(&self) -> String {
+        let before = self.within.map(Self::path).unwrap_or_default();
+        match self.step {
+            Step::Root => before,
+            Step::Field(name) if before.is_empty() => name.to_owned(),
+            Step::Field(name) => format!("{before}.{name}"),
+            Step::Index(index) => format!("{before}[{index}]"),
+            Step::Keyed(item, keys) => {
+                let values: Vec<&str> = key(item, keys).flatten().collect();
+                format!("{before}[{}]", values.join(","))
+            }
+        }
     }
 }
 
@@ -55,7 +81,7 @@ fn compare(desired: &Value, observed: Option<&Value>, place: &Place<'_>, paths: 
     match (desired, observed) {
         (desired, None) => {
             if !is_empty(desired) {
-                paths.push(place.path.clone());
+                paths.push(place.path());
             }
         }
         (Value::Null, Some(_)) => {} // not wanted at all: someone else's
@@ -64,13 +90,13 @@ fn compare(desired: &Value, observed: Option<&Value>, place: &Place<'_>, paths: 
                 compare(value, observed.get(name), &place.field(name), paths);
             }
             if WHOLE.contains(&place.field) && observed.keys().any(|name| !desired.contains_key(name)) {
-                paths.push(place.path.clone());
+                paths.push(place.path());
             }
         }
         (Value::Array(desired), Some(Value::Array(observed))) => lists(desired, observed, place, paths),
         (desired, Some(observed)) => {
             if !same_scalar(desired, observed, place.quantity) {
-                paths.push(place.path.clone());
+                paths.push(place.path());
             }
         }
     }
@@ -90,28 +116,24 @@ fn is_empty(value: &Value) -> bool {
 
 fn lists(desired: &[Value], observed: &[Value], place: &Place<'_>, paths: &mut Vec<String>) {
     let keys = KEYS.iter().find_map(|(list, keys)| (*list == place.field).then_some(*keys));
-    let keyed = keys.filter(|keys| desired.iter().all(|item| key(item, keys).is_some()));
+    let keyed = keys.filter(|keys| desired.iter().all(|item| key(item, keys).all(|value| value.is_some())));
     if let Some(keys) = keyed {
         for item in desired {
-            let wanted = key(item, keys);
-            let found = observed.iter().find(|other| key(other, keys) == wanted);
-            compare(item, found.or(Some(&Value::Null)), &place.item(&wanted.unwrap_or_default()), paths);
+            let found = observed.iter().find(|other| key(other, keys).eq(key(item, keys)));
+            compare(item, found.or(Some(&Value::Null)), &place.item(Step::Keyed(item, keys)), paths);
         }
     } else if desired.len() == observed.len() {
         for (index, (item, other)) in desired.iter().zip(observed).enumerate() {
-            compare(item, Some(other), &place.item(&index.to_string()), paths);
+            compare(item, Some(other), &place.item(Step::Index(index)), paths);
         }
     } else {
-        paths.push(place.path.clone());
+        paths.push(place.path());
     }
 }
 
-fn key(item: &Value, keys: &[&str]) -> Option<String> {
-    let item: &Map<String, Value> = item.as_object()?;
-    keys.iter()
-        .map(|key| item.get(*key).and_then(Value::as_str))
-        .collect::<Option<Vec<_>>>()
-        .map(|values| values.join(","))
+/// What an item of a list is found by; a value for each key, none where there is none.
+fn key<'a>(item: &'a Value, keys: &'static [&'static str]) -> impl Iterator<Item = Option<&'a str>> {
+    keys.iter().map(|key| item.get(key).and_then(Value::as_str))
 }
 
 fn same_scalar(desired: &Value, observed: &Value, quantity: bool) -> bool {

@@ -12,7 +12,7 @@ use crate::api::{Expose, ExtraPort, RevisionName, ServiceType, ValidatedApp, lab
 pub(super) const EPMD: i32 = 4369;
 
 /// Whose pods the active Service selects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ServiceSelector {
     /// Those of every revision.
     Wide,

@@ -4,9 +4,10 @@
 //! which apps a change concerns, objects that vanished during an interrupted watch included.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     fmt,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
@@ -67,33 +68,109 @@ pub fn number(version: &str) -> u64 {
     version.parse().unwrap_or(0)
 }
 
+/// Apps that something has happened to not long ago, and when: what is known of them is kept ready to be read. That takes
+/// up to a megabyte each, so no more than [`MOST_LIVELY`]; the others are read anew in each pass.
+#[derive(Debug, Default)]
+pub struct Lively(Mutex<HashMap<AppKey, Instant>>);
+
+/// How many apps are kept ready to be read.
+const MOST_LIVELY: usize = 100;
+
+impl Lively {
+    /// Something has happened to it just now. False: it is not kept ready, as too many others are.
+    fn stir(&self, app: &AppKey) -> bool {
+        let mut apps = self.lock();
+        let room = apps.len() < MOST_LIVELY;
+        match apps.get_mut(app) {
+            Some(at) => *at = Instant::now(),
+            None if room => drop(apps.insert(app.clone(), Instant::now())),
+            None => return false,
+        }
+        true
+    }
+
+    /// Whether it is one of them.
+    pub fn has(&self, app: &AppKey) -> bool {
+        self.lock().contains_key(app)
+    }
+
+    /// Takes out those that nothing has happened to for so long.
+    pub fn calm(&self, quiet: Duration) -> Vec<AppKey> {
+        let now = Instant::now();
+        let mut apps = self.lock();
+        let calm = apps.iter().filter(|(_, since)| now.duration_since(**since) >= quiet);
+        let calm: Vec<AppKey> = calm.map(|(app, _)| app.clone()).collect();
+        for app in &calm {
+            apps.remove(app);
+        }
+        if apps.is_empty() {
+            apps.shrink_to_fit();
+        }
+        calm
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AppKey, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// An object as it is kept.
 enum Held<K> {
-    /// It, or another one of its app, has changed not long ago.
+    /// Its app is lively.
     Live(Arc<K>),
     /// At rest.
     Packed(Packed),
 }
 
 struct Entry<K> {
+    name: Box<str>,
     version: u64,
     held: Held<K>,
 }
 
-type ByName<K> = BTreeMap<String, Entry<K>>;
+/// Where an object's app is looked up: a hash of the object's namespace and name.
+type Place = u64;
 
 struct State<K> {
-    by_app: HashMap<AppKey, ByName<K>>,
-    /// Under which app an object is kept.
-    kept: HashMap<AppKey, AppKey>,
-    /// Apps of which objects are not packed, and when one was last added.
-    lively: HashMap<AppKey, Instant>,
+    /// The objects of each app, by name. There are few.
+    by_app: HashMap<Arc<AppKey>, Vec<Entry<K>>>,
+    /// Under which app an object is kept. Nothing is lost if two of them should have one hash: only that one of them has
+    /// moved to another app would not be seen.
+    kept: HashMap<Place, Arc<AppKey>>,
     version: u64,
 }
 
 impl<K> State<K> {
     fn new(version: u64) -> Self {
-        Self { by_app: HashMap::new(), kept: HashMap::new(), lively: HashMap::new(), version }
+        Self { by_app: HashMap::new(), kept: HashMap::new(), version }
+    }
+
+    /// Keeps an object of an app; returns the version of the one of its name that was there.
+    fn insert(&mut self, place: Place, app: &AppKey, entry: Entry<K>) -> Option<u64> {
+        let known = self.by_app.get_key_value(app).map(|(app, _)| app.clone());
+        let app = known.unwrap_or_else(|| Arc::new(app.clone()));
+        self.kept.insert(place, app.clone());
+        let objects = self.by_app.entry(app).or_default();
+        match objects.binary_search_by(|other| other.name.cmp(&entry.name)) {
+            Ok(at) => Some(std::mem::replace(&mut objects[at], entry).version),
+            Err(at) => {
+                objects.reserve_exact(1);
+                objects.insert(at, entry);
+                None
+            }
+        }
+    }
+
+    /// Lets go of an object of an app; returns its version.
+    fn remove(&mut self, app: &AppKey, name: &str) -> Option<u64> {
+        let objects = self.by_app.get_mut(app)?;
+        let at = objects.binary_search_by(|other| (*other.name).cmp(name)).ok()?;
+        let Entry { version, .. } = objects.remove(at);
+        objects.shrink_to_fit();
+        if objects.is_empty() {
+            self.by_app.remove(app);
+        }
+        Some(version)
     }
 }
 
@@ -101,6 +178,8 @@ impl<K> State<K> {
 pub struct Cache<K> {
     belongs: Belongs,
     packer: Packer,
+    lively: Arc<Lively>,
+    hash: RandomState,
     state: RwLock<State<K>>,
 }
 
@@ -118,20 +197,31 @@ where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
 {
     /// An empty cache.
-    pub fn new(belongs: Belongs) -> Self {
-        Self { belongs, packer: Packer::default(), state: RwLock::new(State::new(0)) }
+    pub fn new(belongs: Belongs, lively: Arc<Lively>) -> Self {
+        Self {
+            belongs,
+            packer: Packer::default(),
+            lively,
+            hash: RandomState::new(),
+            state: RwLock::new(State::new(0)),
+        }
     }
 
     /// The objects of one app, by name.
     pub fn of(&self, app: &AppKey) -> Vec<Arc<K>> {
+        if self.lively.has(app) {
+            self.wake(app);
+        }
         let state = self.read();
-        let objects = state.by_app.get(app).into_iter().flat_map(BTreeMap::values);
+        let objects = state.by_app.get(app).into_iter().flatten();
         objects.filter_map(|entry| self.unpacked(entry)).collect()
     }
 
     /// The object of an app with this name.
     pub fn get(&self, app: &AppKey, name: &str) -> Option<Arc<K>> {
-        self.unpacked(self.read().by_app.get(app)?.get(name)?)
+        let state = self.read();
+        let objects = state.by_app.get(app)?;
+        self.unpacked(objects.iter().find(|entry| &*entry.name == name)?)
     }
 
     /// Whether there are objects of an app.
@@ -141,7 +231,7 @@ where
 
     /// Every app with an object here.
     pub fn apps(&self) -> BTreeSet<AppKey> {
-        self.read().by_app.keys().cloned().collect()
+        self.read().by_app.keys().map(|app| (**app).clone()).collect()
     }
 
     /// Up to which version the cache is current.
@@ -151,20 +241,23 @@ where
 
     /// An object on a list.
     pub fn add(&self, list: &mut Listed<K>, object: K) {
+        let Some((place, name, app)) = self.place(object.meta()) else { return };
+        let Some(app) = app else { return };
         let version = version_of(object.meta());
-        let meta = (itself(object.meta()), (self.belongs)(object.meta()));
         let held = self.packed(object);
-        insert(&mut list.0, meta, Entry { version, held });
+        list.0.insert(place, &app, Entry { name, version, held });
     }
 
     /// A list takes the place of everything. Returns the apps for which something changed.
     pub fn replace(&self, Listed(mut fresh): Listed<K>, version: u64) -> BTreeSet<AppKey> {
         fresh.version = version;
+        fresh.by_app.shrink_to_fit();
+        fresh.kept.shrink_to_fit();
         let mut state = self.write();
         let mut changed = BTreeSet::new();
         for app in state.by_app.keys().chain(fresh.by_app.keys()) {
             if versions(&state, app) != versions(&fresh, app) {
-                changed.insert(app.clone());
+                changed.insert((**app).clone());
             }
         }
         *state = fresh;
@@ -176,26 +269,34 @@ where
         let mut state = self.write();
         let version = version_of(object.meta());
         state.version = state.version.max(version);
-        let Some(key) = itself(object.meta()) else { return BTreeSet::new() };
-        let before = remove(&mut state, &key);
-        let known = before.as_ref().is_some_and(|(_, old)| *old == version);
-        let app = (self.belongs)(object.meta());
-        if let Some(app) = &app {
-            state.lively.insert(app.clone(), Instant::now());
+        let Some((place, name, app)) = self.place(object.meta()) else { return BTreeSet::new() };
+        let mut concerned = BTreeSet::new();
+        let before = state.kept.get(&place).filter(|before| app.as_ref() != Some(before)).cloned();
+        if let Some(before) = before {
+            state.kept.remove(&place);
+            if state.remove(&before, &name).is_some() {
+                concerned.insert((*before).clone());
+            }
         }
-        insert(&mut state, (Some(key), app.clone()), Entry { version, held: Held::Live(Arc::new(object)) });
-        if known {
-            return BTreeSet::new();
+        if let Some(app) = app {
+            let ready = self.lively.stir(&app);
+            let held = if ready { Held::Live(Arc::new(object)) } else { self.packed(object) };
+            let entry = Entry { name, version, held };
+            if state.insert(place, &app, entry) != Some(version) {
+                concerned.insert(app);
+            }
         }
-        before.map(|(app, _)| app).into_iter().chain(app).collect()
+        concerned
     }
 
     /// An object was deleted, or does not match the selector any more. Returns the apps concerned.
     pub fn delete(&self, meta: &ObjectMeta) -> BTreeSet<AppKey> {
         let mut state = self.write();
         state.version = state.version.max(version_of(meta));
-        let Some(key) = itself(meta) else { return BTreeSet::new() };
-        remove(&mut state, &key).map(|(app, _)| app).into_iter().collect()
+        let Some((place, name, app)) = self.place(meta) else { return BTreeSet::new() };
+        let kept = state.kept.remove(&place).map(|app| (*app).clone());
+        let places: BTreeSet<AppKey> = kept.into_iter().chain(app).collect();
+        places.into_iter().filter(|app| state.remove(app, &name).is_some()).collect()
     }
 
     /// Nothing has changed up to this version.
@@ -204,26 +305,28 @@ where
         state.version = state.version.max(version);
     }
 
-    /// Packs what has been at rest for so long.
-    pub fn rest(&self, quiet: Duration) {
-        let now = Instant::now();
-        let at_rest = |since: &Instant| now.duration_since(*since) >= quiet;
-        let due: Vec<AppKey> = {
-            let state = self.read();
-            state.lively.iter().filter(|(_, since)| at_rest(since)).map(|(app, _)| app.clone()).collect()
-        };
-        for app in due {
-            let mut state = self.write();
-            if !state.lively.get(&app).is_some_and(at_rest) {
-                continue;
+    /// Makes what is known of an app small.
+    pub fn pack(&self, app: &AppKey) {
+        let mut state = self.write();
+        for entry in state.by_app.get_mut(app).into_iter().flatten() {
+            if let Held::Live(object) = &entry.held
+                && let Some(packed) = self.packer.pack(&**object)
+            {
+                entry.held = Held::Packed(packed);
             }
-            state.lively.remove(&app);
-            for entry in state.by_app.get_mut(&app).into_iter().flat_map(BTreeMap::values_mut) {
-                if let Held::Live(object) = &entry.held
-                    && let Some(packed) = self.packer.pack(&**object)
-                {
-                    entry.held = Held::Packed(packed);
-                }
+        }
+    }
+
+    /// Makes what is known of an app ready to be read, for more than once.
+    fn wake(&self, app: &AppKey) {
+        let asleep = |entry: &Entry<K>| matches!(entry.held, Held::Packed(_));
+        if !self.read().by_app.get(app).is_some_and(|objects| objects.iter().any(asleep)) {
+            return;
+        }
+        let mut state = self.write();
+        for entry in state.by_app.get_mut(app).into_iter().flatten() {
+            if let Some(object) = self.unpacked(entry) {
+                entry.held = Held::Live(object);
             }
         }
     }
@@ -239,6 +342,13 @@ where
         }
     }
 
+    /// Where an object is looked up, its name, and its app.
+    fn place(&self, meta: &ObjectMeta) -> Option<(Place, Box<str>, Option<AppKey>)> {
+        let AppKey { namespace, name } = itself(meta)?;
+        let place = self.hash.hash_one((namespace, &name));
+        Some((place, name.into_boxed_str(), (self.belongs)(meta)))
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, State<K>> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,28 +358,9 @@ where
     }
 }
 
-/// Keeps an object, given its own place and that of its app; one without either is not kept.
-fn insert<K>(state: &mut State<K>, place: (Option<AppKey>, Option<AppKey>), entry: Entry<K>) {
-    let (Some(key), Some(app)) = place else { return };
-    state.by_app.entry(app.clone()).or_default().insert(key.name.clone(), entry);
-    state.kept.insert(key, app);
-}
-
-/// Returns the app of what was kept, and its version.
-fn remove<K>(state: &mut State<K>, key: &AppKey) -> Option<(AppKey, u64)> {
-    let app = state.kept.remove(key)?;
-    let objects = state.by_app.get_mut(&app)?;
-    let version = objects.remove(&key.name)?.version;
-    if objects.is_empty() {
-        state.by_app.remove(&app);
-        state.lively.remove(&app);
-    }
-    Some((app, version))
-}
-
 fn versions<'a, K>(state: &'a State<K>, app: &AppKey) -> Vec<(&'a str, u64)> {
     let objects = state.by_app.get(app).into_iter().flatten();
-    objects.map(|(name, entry)| (name.as_str(), entry.version)).collect()
+    objects.map(|entry| (&*entry.name, entry.version)).collect()
 }
 
 #[cfg(test)]
@@ -296,7 +387,7 @@ mod tests {
 
     #[test]
     fn an_object_is_kept_with_its_app() {
-        let cache = Cache::new(child);
+        let cache = Cache::new(child, Arc::default());
         assert_eq!(cache.apply(object("a", "shop", 5)), [key("shop")].into());
         assert_eq!(cache.apply(object("a", "shop", 5)), BTreeSet::new(), "seen before");
         assert_eq!(cache.of(&key("shop")).len(), 1);
@@ -308,7 +399,7 @@ mod tests {
 
     #[test]
     fn an_object_that_changes_apps_concerns_both() {
-        let cache = Cache::new(child);
+        let cache = Cache::new(child, Arc::default());
         cache.apply(object("a", "shop", 5));
         assert_eq!(cache.apply(object("a", "blog", 6)), [key("blog"), key("shop")].into());
         assert!(cache.of(&key("shop")).is_empty());
@@ -330,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_list_tells_what_vanished_and_what_changed() {
-        let cache = Cache::new(child);
+        let cache = Cache::new(child, Arc::default());
         let listed = |objects: Vec<ConfigMap>| {
             let mut list = Listed::default();
             for object in objects {
@@ -350,27 +441,52 @@ mod tests {
 
     #[test]
     fn what_is_at_rest_is_packed_and_reads_the_same() {
-        let cache = Cache::new(child);
+        let lively = Arc::<Lively>::default();
+        let cache = Cache::new(child, lively.clone());
+        let other = Cache::new(child, lively.clone());
         cache.apply(object("a", "shop", 5));
         cache.apply(object("b", "shop", 6));
         let live = |cache: &Cache<ConfigMap>| {
             let state = cache.read();
-            state.by_app[&key("shop")].values().filter(|entry| matches!(entry.held, Held::Live(_))).count()
+            state.by_app[&key("shop")].iter().filter(|entry| matches!(entry.held, Held::Live(_))).count()
         };
-        cache.rest(Duration::from_hours(1));
-        assert_eq!(live(&cache), 2, "not yet");
-        cache.rest(Duration::ZERO);
+        assert_eq!(lively.calm(Duration::from_hours(1)), [], "not yet");
+        assert_eq!(lively.calm(Duration::ZERO), [key("shop")]);
+        assert_eq!(lively.calm(Duration::ZERO), []);
+        cache.pack(&key("shop"));
         assert_eq!(live(&cache), 0);
-        assert!(cache.read().lively.is_empty());
         assert_eq!(*cache.get(&key("shop"), "a").unwrap(), object("a", "shop", 5));
+        assert_eq!((cache.of(&key("shop")).len(), live(&cache)), (2, 0), "read once, it stays packed");
+        // something happens to another child of the app
+        other.apply(object("c", "shop", 9));
+        assert_eq!((cache.of(&key("shop")).len(), live(&cache)), (2, 2));
+        cache.pack(&key("shop"));
         assert_eq!(cache.apply(object("a", "shop", 5)), BTreeSet::new(), "its version is still known");
         assert_eq!(cache.apply(object("a", "shop", 7)), [key("shop")].into());
         assert_eq!((live(&cache), cache.of(&key("shop")).len()), (1, 2));
     }
 
     #[test]
+    fn so_many_apps_are_kept_ready_and_no_more() {
+        let cache = Cache::new(child, Arc::default());
+        let app = |number: usize| format!("shop-{number}");
+        for number in 0..=MOST_LIVELY {
+            cache.apply(object("a", &app(number), 5));
+            cache.apply(object(&app(number), &app(number), 6));
+        }
+        let live = |number: usize| {
+            let state = cache.read();
+            let objects = &state.by_app[&key(&app(number))];
+            objects.iter().filter(|entry| matches!(entry.held, Held::Live(_))).count()
+        };
+        assert_eq!((live(1), live(MOST_LIVELY)), (1, 0), "object a has moved on");
+        assert_eq!(cache.of(&key(&app(MOST_LIVELY))).len(), 2);
+        assert_eq!(live(MOST_LIVELY), 0);
+    }
+
+    #[test]
     fn bookmarks_move_the_version_on_and_never_back() {
-        let cache = Cache::<ConfigMap>::new(child);
+        let cache = Cache::<ConfigMap>::new(child, Arc::default());
         cache.bookmark(20);
         cache.bookmark(10);
         assert_eq!(cache.version(), 20);

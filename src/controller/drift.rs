@@ -1,15 +1,26 @@
 //! Which children differ from what they should be, and which differences our own apply did not remove.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    hash::{DefaultHasher, Hash, Hasher as _},
+    sync::Arc,
+};
 
-use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
+use k8s_openapi::{
+    api::{core::v1::Service, networking::v1::Ingress},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::Resource;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{kind::Kind, snapshot::Snapshot};
-use crate::{api::HttpRoute, build::drift::drift};
+use crate::{
+    api::{HttpRoute, ValidatedApp},
+    build::drift::drift,
+};
 
 /// Annotation of a Service: hash of what was last applied. A field that is not wanted any more is no difference to
 /// what is wanted; this is, and the apply that follows removes it.
@@ -36,18 +47,45 @@ pub struct Drifts {
     pub still: Vec<Which>,
     /// What differs and is worth an apply.
     pub fresh: bool,
+    /// Names what everything wanted is made of.
+    made_of: u64,
+    /// What was compared in the last pass, and did not differ.
+    known: BTreeSet<u64>,
+    /// The same of this one.
+    pub same: BTreeSet<u64>,
 }
 
 impl Drifts {
-    /// With what is known from earlier passes.
-    pub fn new(persisting: BTreeMap<Which, Persisting>) -> Self {
-        Self { persisting, still: Vec::new(), fresh: false }
+    /// With what is known from earlier passes: what persisted, and what did not differ. What is wanted is made of the app
+    /// and of the stored revisions, in these versions, and of what each comparison names.
+    pub fn new(
+        persisting: BTreeMap<Which, Persisting>,
+        known: BTreeSet<u64>,
+        app: &ValidatedApp,
+        stored: &[u64],
+    ) -> Self {
+        let mut made_of = DefaultHasher::new();
+        (app.uid.as_str(), app.generation, stored).hash(&mut made_of);
+        Self { persisting, made_of: made_of.finish(), known, ..Self::default() }
     }
 
-    /// Whether it differs in a way that an apply may cure.
-    pub fn differs<K: Resource<DynamicType = ()> + Serialize>(&mut self, desired: &K, observed: &K) -> bool {
+    /// Whether it differs in a way that an apply may cure from what is wanted, which is made `of` that. What did not
+    /// differ in the last pass does not now, if neither has changed.
+    pub fn differs<K: Resource<DynamicType = ()> + Serialize>(
+        &mut self,
+        observed: &K,
+        of: impl Hash,
+        desired: impl FnOnce() -> K,
+    ) -> bool {
+        let pair = self.pair(observed.meta(), of);
+        if let Some(pair) = pair.filter(|pair| self.known.contains(pair)) {
+            self.same.insert(pair);
+            return false;
+        }
+        let desired = &desired();
         let fields = between(desired, observed);
         if fields.is_empty() {
+            self.same.extend(pair);
             return false;
         }
         let which = which(desired);
@@ -64,15 +102,23 @@ impl Drifts {
     pub fn wanting<K: Resource<DynamicType = ()> + Serialize>(
         &mut self,
         snapshot: &Snapshot,
-        observed: &[Arc<K>],
-        desired: &K,
+        (observed, name): (&[Arc<K>], &str),
+        of: impl Hash,
+        desired: impl FnOnce() -> K,
     ) -> bool {
-        let name = desired.meta().name.as_deref().unwrap_or_default();
         match snapshot.find(observed, name) {
             None => true,
             Some(seen) if snapshot.leaving(seen.meta()) => false,
-            Some(seen) => self.differs(desired, seen),
+            Some(seen) => self.differs(&**seen, of, desired),
         }
+    }
+
+    /// Names what is wanted and what is there, in its version; none when that has none.
+    fn pair(&self, there: &ObjectMeta, of: impl Hash) -> Option<u64> {
+        let mut pair = DefaultHasher::new();
+        (self.made_of, there.uid.as_ref()?, there.resource_version.as_ref()?).hash(&mut pair);
+        of.hash(&mut pair);
+        Some(pair.finish())
     }
 }
 
@@ -167,12 +213,40 @@ mod tests {
         let mut seen = wanted.clone();
         seen.spec.as_mut().unwrap().type_ = Some("NodePort".to_owned());
         let mut drifts = Drifts::default();
-        assert!(drifts.differs(&wanted, &seen));
+        assert!(drifts.differs(&seen, (), || wanted.clone()));
         let persisting = Persisting { wanted: hash(&wanted), fields: between(&wanted, &seen) };
-        let mut drifts = Drifts::new([(which(&wanted), persisting)].into());
-        assert!(!drifts.differs(&wanted, &seen));
+        let mut drifts = Drifts::new([(which(&wanted), persisting)].into(), BTreeSet::new(), &one, &[]);
+        assert!(!drifts.differs(&seen, (), || wanted));
         assert_eq!(drifts.still.len(), 1);
         let changed = app("{image: shop:1, traffic: {service: {port: 81}}}");
-        assert!(drifts.differs(&marked(active_service(&changed, &ServiceSelector::Wide)), &seen));
+        let changed = || marked(active_service(&changed, &ServiceSelector::Wide));
+        assert!(drifts.differs(&seen, (), changed));
+    }
+
+    #[test]
+    fn what_did_not_differ_is_compared_again_only_when_something_has_changed() {
+        let app = app("{image: shop:1}");
+        let wanted = || marked(active_service(&app, &ServiceSelector::Wide));
+        let mut seen = wanted();
+        seen.metadata.uid = Some("u".to_owned());
+        seen.metadata.resource_version = Some("7".to_owned());
+        let asked = |known: BTreeSet<u64>, app: &ValidatedApp, stored: &[u64], seen: &Service, of: &str| {
+            let mut drifts = Drifts::new(BTreeMap::new(), known, app, stored);
+            let mut compared = false;
+            assert!(!drifts.differs(seen, of, || {
+                compared = true;
+                wanted()
+            }));
+            (compared, drifts.same)
+        };
+        let (compared, known) = asked(BTreeSet::new(), &app, &[5], &seen, "wide");
+        assert!(compared);
+        assert_eq!(asked(known.clone(), &app, &[5], &seen, "wide"), (false, known.clone()));
+        assert!(asked(known.clone(), &app, &[6], &seen, "wide").0, "a revision changed");
+        assert!(asked(known.clone(), &app, &[5], &seen, "only").0, "it is made of something else");
+        let changed = ValidatedApp { generation: app.generation + 1, ..app.clone() };
+        assert!(asked(known.clone(), &changed, &[5], &seen, "wide").0, "the spec changed");
+        seen.metadata.resource_version = Some("8".to_owned());
+        assert!(asked(known, &app, &[5], &seen, "wide").0, "the child changed");
     }
 }

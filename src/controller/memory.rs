@@ -2,16 +2,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use jiff::Timestamp;
 
 use super::{
-    cache::AppKey,
+    cache::{AppKey, version_of},
     drift::{Persisting, Which},
+    snapshot::Snapshot,
 };
-use crate::plan::{Fault, Write};
+use crate::{
+    api::{Invalid, PhoenixApp, RevisionName, ValidatedApp, labels},
+    build::Revision,
+    plan::{Fault, Write},
+};
 
 /// What is remembered of one app.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +30,14 @@ pub struct Remembered {
     pub edge: Vec<(Write, Fault)>,
     /// Differences that our own apply left.
     pub drifts: BTreeMap<Which, Persisting>,
+    /// What was compared with what is wanted, and did not differ.
+    pub same: BTreeSet<u64>,
     /// UIDs of killed pods that were told of.
     pub killed: BTreeSet<String>,
+    /// What was made of the app and of its stored revisions.
+    pub memo: Memo,
+    /// When the last pass began.
+    pub begun: Option<Instant>,
     /// When the status was last written.
     pub reported: Option<Timestamp>,
 }
@@ -39,6 +51,59 @@ impl Remembered {
                 None => self.drifts.remove(&which),
             };
         }
+    }
+}
+
+/// What was made of objects that have not changed since. It is large, and so kept only as long as something happens to
+/// the app.
+#[derive(Clone, Debug, Default)]
+pub struct Memo {
+    valid: Option<(Spec, Arc<ValidatedApp>)>,
+    stored: Option<Arc<Stored>>,
+}
+
+/// All of an app that its validated form is made of, but for the version it was read in.
+type Spec = (Option<String>, Option<i64>, bool, Option<String>);
+
+/// The stored revisions of an app.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The versions of all their objects.
+    pub versions: Vec<u64>,
+    /// Those that can be read.
+    pub revisions: BTreeMap<RevisionName, Revision>,
+    /// A sentence for each that cannot.
+    pub unreadable: Vec<String>,
+}
+
+impl Memo {
+    /// The app, validated.
+    pub fn valid(&mut self, app: &PhoenixApp) -> Result<Arc<ValidatedApp>, Vec<Invalid>> {
+        let meta = &app.metadata;
+        let command = meta.annotations.as_ref().and_then(|all| all.get(labels::COMMAND)).cloned();
+        let spec: Spec = (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some(), command);
+        if let Some((known, valid)) = &self.valid
+            && *known == spec
+        {
+            return Ok(valid.clone());
+        }
+        let valid = Arc::new(ValidatedApp::try_from(app)?);
+        self.valid = Some((spec, valid.clone()));
+        Ok(valid)
+    }
+
+    /// The stored revisions.
+    pub fn stored(&mut self, snapshot: &Snapshot) -> Arc<Stored> {
+        // A version is that of one object.
+        let versions: Vec<u64> =
+            snapshot.revisions.iter().map(|object| version_of(&object.metadata)).collect();
+        if let Some(stored) = self.stored.as_ref().filter(|stored| stored.versions == versions) {
+            return stored.clone();
+        }
+        let (revisions, unreadable) = snapshot.stored();
+        let stored = Arc::new(Stored { versions, revisions, unreadable });
+        self.stored = Some(stored.clone());
+        stored
     }
 }
 
@@ -57,9 +122,19 @@ impl Memory {
         Remembered { generation, ..known }
     }
 
+    /// When the last pass over an app began.
+    pub fn begun(&self, app: &AppKey) -> Option<Instant> {
+        self.with(|memory| memory.get(app)?.begun)
+    }
+
     /// Remembers.
     pub fn keep(&self, app: &AppKey, remembered: Remembered) {
         self.with(|memory| memory.insert(app.clone(), remembered));
+    }
+
+    /// Nothing has happened to it for a while.
+    pub fn rest(&self, app: &AppKey) {
+        self.with(|memory| memory.get_mut(app).map(|known| known.memo = Memo::default()));
     }
 
     /// The app is gone.

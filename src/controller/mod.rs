@@ -12,6 +12,7 @@ mod errors;
 mod events;
 mod freshness;
 pub(crate) mod goal;
+mod guarded;
 mod health;
 mod kind;
 mod leader;

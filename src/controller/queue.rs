@@ -19,13 +19,15 @@ struct Entry {
 #[derive(Debug)]
 pub struct Queue<K> {
     entries: HashMap<K, Entry>,
-    due: BTreeSet<(Instant, K)>,
+    /// What was due when [`Queue::pop`] last looked.
+    ready: BTreeSet<(Instant, K)>,
+    later: BTreeSet<(Instant, K)>,
 }
 
 impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     /// An empty queue.
     pub fn new() -> Self {
-        Self { entries: HashMap::new(), due: BTreeSet::new() }
+        Self { entries: HashMap::new(), ready: BTreeSet::new(), later: BTreeSet::new() }
     }
 
     /// Asks for `key` at `at`, or earlier if that was asked for already. While it runs, it is taken again afterwards.
@@ -35,21 +37,25 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
             if due <= at {
                 return;
             }
-            self.due.remove(&(due, key.clone()));
+            let known = (due, key.clone());
+            if !self.ready.remove(&known) {
+                self.later.remove(&known);
+            }
         }
         entry.due = Some(at);
         if !entry.running {
-            self.due.insert((at, key));
+            self.later.insert((at, key));
         }
     }
 
     /// Takes the next that is due.
     pub fn pop(&mut self, now: Instant) -> Option<K> {
-        let (at, _) = self.due.first()?;
-        if *at > now {
-            return None;
+        while let Some(due) = self.later.first()
+            && due.0 <= now
+        {
+            self.ready.extend(self.later.pop_first());
         }
-        let (_, key) = self.due.pop_first()?;
+        let (_, key) = self.ready.pop_first()?;
         self.entries.insert(key.clone(), Entry { due: None, running: true });
         Some(key)
     }
@@ -60,7 +66,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         entry.running = false;
         match entry.due {
             Some(at) => {
-                self.due.insert((at, key.clone()));
+                self.later.insert((at, key.clone()));
             }
             None => {
                 self.entries.remove(key);
@@ -70,12 +76,12 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
 
     /// When the next is due.
     pub fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        self.ready.first().or(self.later.first()).map(|(at, _)| *at)
     }
 
-    /// How many are due now and not running.
-    pub fn depth(&self, now: Instant) -> usize {
-        self.due.iter().take_while(|(at, _)| *at <= now).count()
+    /// How many were due and not running when [`Queue::pop`] last looked.
+    pub fn depth(&self) -> usize {
+        self.ready.len()
     }
 }
 
@@ -92,8 +98,8 @@ mod tests {
         queue.add("a", now);
         queue.add("a", now);
         queue.add("b", now);
-        assert_eq!(queue.depth(now), 2);
         assert_eq!(queue.pop(now), Some("a"));
+        assert_eq!(queue.depth(), 1);
         assert_eq!(queue.pop(now), Some("b"));
         assert_eq!(queue.pop(now), None);
     }

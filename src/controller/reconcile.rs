@@ -3,10 +3,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
 
@@ -20,7 +20,7 @@ use super::{
     goal,
     health::Health,
     kind::Kind,
-    memory::{Memory, Remembered},
+    memory::{Memo, Memory, Remembered, Stored},
     observe::{self, Observed},
     scope::Scope,
     snapshot::Snapshot,
@@ -37,8 +37,13 @@ use crate::{
 
 /// How often the planner is asked in one pass: each answer of a write that it waits for is one more.
 const ROUNDS: usize = 4;
-/// Between two writes of a status in which only wording, counts and gates have changed: pods become ready one by one.
-const BETWEEN_REPORTS: SignedDuration = SignedDuration::from_secs(1);
+/// Between two writes of a status in which only wording, counts and gates have changed: pods become ready one by one. So
+/// many times as long as the API server takes to answer a write: who waits for it is not made to wait for these.
+const BETWEEN_REPORTS: u32 = 100;
+/// At least.
+const SHORTEST_BETWEEN_REPORTS: Duration = Duration::from_secs(1);
+/// At most.
+const LONGEST_BETWEEN_REPORTS: Duration = Duration::from_secs(10);
 
 /// What came of a pass.
 #[derive(Debug)]
@@ -134,7 +139,9 @@ impl Reconciler {
 
     /// Makes what is known of apps that have been at rest for so long small.
     pub fn rest(&self, quiet: Duration) {
-        self.scopes.values().for_each(|scope| scope.rest(quiet));
+        for app in self.scopes.values().flat_map(|scope| scope.rest(quiet)) {
+            self.memory.rest(&app);
+        }
     }
 
     /// One pass. With `probe`, what a fault prevented last time is tried again.
@@ -163,29 +170,33 @@ impl Reconciler {
     }
 
     async fn pass(&self, key: &AppKey, snapshot: &Snapshot, probe: bool) -> Outcome {
-        let (stored, unreadable) = snapshot.stored();
-        let Observed { mut world, wake, killed } = observe::observe(snapshot, &stored);
+        let begun = Instant::now();
+        let generation = snapshot.app.metadata.generation.unwrap_or_default();
+        let mut remembered = self.memory.of(key, generation);
+        let read = remembered.memo.stored(snapshot);
+        let Stored { versions, revisions: stored, unreadable } = &*read;
+        let Observed { mut world, wake, killed } = observe::observe(snapshot, stored);
         world.measured = self.runner.answers(key);
         let mut status = snapshot.app.status.clone().unwrap_or_default();
         if !snapshot.quoting() {
             status::forget_quotes(&mut status);
         }
-        let generation = snapshot.app.metadata.generation.unwrap_or_default();
-        let valid = ValidatedApp::try_from(&*snapshot.app);
-        let mut remembered = self.memory.of(key, generation);
+        let valid = remembered.memo.valid(&snapshot.app);
         let mut applied = Applied::default();
         remembered.note_killed(killed, &mut applied.events);
         let (goal, app) = match &valid {
             Ok(app) => {
-                let mut drifts = Drifts::new(remembered.drifts.clone());
-                observe::compare(&mut world, snapshot, app, &stored, &self.settings, &mut drifts);
+                let known = std::mem::take(&mut remembered.same);
+                let mut drifts = Drifts::new(remembered.drifts.clone(), known, app, versions);
+                observe::compare(&mut world, snapshot, app, stored, &self.settings, &mut drifts);
+                remembered.same = std::mem::take(&mut drifts.same);
                 status::note_drifts(&mut status, &drifts, generation, snapshot.now);
                 let taken = |name: &RevisionName| stored.contains_key(name);
-                let Some(desired) = goal::desired(app, &stored, taken) else {
+                let Some(desired) = goal::desired(app, stored, taken) else {
                     return Outcome::Failed("no name is free for a new revision".to_owned());
                 };
                 status.effective = status::effective(app, stored.get(&desired));
-                (goal::goal(app, &desired), Some(app))
+                (goal::goal(app, &desired), Some(&**app))
             }
             Err(faults) => {
                 let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -211,7 +222,7 @@ impl Reconciler {
             key,
             snapshot,
             app,
-            stored: &stored,
+            stored,
             goal,
             world,
             written,
@@ -246,6 +257,10 @@ impl Reconciler {
             _ => remembered.fault,
         };
         remembered.reported = pass.reported;
+        remembered.begun = Some(begun);
+        if !snapshot.lively {
+            remembered.memo = Memo::default();
+        }
         self.memory.keep(key, remembered);
         outcome
     }
@@ -266,7 +281,7 @@ impl Reconciler {
             let same = status::same_facts(&pass.status, &status);
             let writes_first = asks || (after_fault && !writes.is_empty() && same);
             if !writes_first {
-                self.report(pass, &status, &writes).await?;
+                self.report(pass, &status).await?;
             }
             if let Some(app) = pass.app {
                 let applier = Applier {
@@ -282,7 +297,7 @@ impl Reconciler {
                 applier.carry_out(&writes, &mut pass.applied).await?;
             }
             if writes_first && !asks {
-                self.report(pass, &status, &writes).await?;
+                self.report(pass, &status).await?;
             }
             let Some(posted) = pass.applied.secret.take() else {
                 // after the status: what it has counted is not asked for any more
@@ -294,23 +309,19 @@ impl Reconciler {
         Ok(None)
     }
 
-    /// Writes the status, unless it was written a moment ago, nothing follows from it, and nothing has happened since that
-    /// cannot wait.
-    async fn report(
-        &self,
-        pass: &mut Pass<'_>,
-        status: &PhoenixAppStatus,
-        writes: &[Write],
-    ) -> Result<(), Halt> {
+    /// Writes the status, unless it was written a moment ago and nothing has happened since that cannot wait.
+    async fn report(&self, pass: &mut Pass<'_>, status: &PhoenixAppStatus) -> Result<(), Halt> {
         let now = Timestamp::now();
         // A clock that was set back is no reason to wait.
         let last = pass.reported.filter(|last| *last <= now);
-        let again = last.and_then(|last| last.checked_add(BETWEEN_REPORTS).ok());
+        let between = self.writer.latency() * BETWEEN_REPORTS;
+        let between = between.clamp(SHORTEST_BETWEEN_REPORTS, LONGEST_BETWEEN_REPORTS);
+        let again = last.and_then(|last| last.checked_add(between).ok());
         let written = pass.written.status.as_ref();
         let differs = written.is_some_and(|written| written != status && status::may_wait(written, status));
         // What a Secret made anew means is told once, and a fault puts the next pass off.
         let telling = pass.world.secret_posted.as_ref().is_some_and(|posted| posted.created);
-        let quiet = differs && writes.is_empty() && !telling && pass.world.fault.is_none();
+        let quiet = differs && !telling && pass.world.fault.is_none();
         pass.due = again.filter(|again| quiet && *again > now);
         if pass.due.is_none() {
             return self.write_status(pass, status).await;
@@ -361,7 +372,7 @@ impl Reconciler {
         pass.written.status = Some(status.clone());
         let made = self.writer.replace_status(pass.key, &pass.written).await?;
         pass.reported = Some(Timestamp::now());
-        pass.written.metadata.resource_version = made.metadata.resource_version;
+        pass.written.metadata.resource_version = Some(made.version());
         let before = before.unwrap_or_default();
         for event in crate::plan::events(&before, status) {
             tracing::info!(reason = event.reason, "{}", event.note);

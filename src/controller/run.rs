@@ -42,6 +42,13 @@ const FAREWELL: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same after a conflict: news of what changed is on its way.
 const HASTE: Duration = Duration::from_millis(50);
+/// From the beginning of a pass to that of the next: one change in a cluster brings about others, and one pass does for
+/// all of them. So many times as long as the API server takes to answer a write: the other controllers are as slow.
+const GATHER: u32 = 5;
+/// At least.
+const SHORTEST_GATHER: Duration = Duration::from_millis(100);
+/// At most.
+const LONGEST_GATHER: Duration = Duration::from_secs(1);
 /// What is known of an app is packed once nothing of it has changed for so long.
 const QUIET: Duration = Duration::from_secs(20);
 
@@ -222,6 +229,7 @@ fn assemble(
             news: news.clone(),
             metrics: metrics.clone(),
             tasks: watches,
+            lively: Arc::default(),
         });
         scopes.insert(namespace, scope);
     }
@@ -329,7 +337,7 @@ impl Driver {
             let task = self.running.spawn(pass.instrument(span));
             self.keys.insert(task.id(), app);
         }
-        self.metrics.queued(self.queue.depth(now));
+        self.metrics.queued(self.queue.depth());
     }
 
     fn hear(&mut self, news: News) {
@@ -356,11 +364,14 @@ impl Driver {
         }
     }
 
-    /// As soon as possible; soon, if it has just failed.
+    /// As soon as possible; soon, if it has just been looked at, or has just failed.
     fn ask(&mut self, key: AppKey) {
         let now = Instant::now();
-        let at = self.retries.get(&key).map_or(now, |retry| retry.earliest.max(now));
-        self.queue.add(key, at);
+        let gather = self.reconciler.writer.latency() * GATHER;
+        let gather = gather.clamp(SHORTEST_GATHER, LONGEST_GATHER);
+        let gathered = self.reconciler.memory.begun(&key).map_or(now, |begun| begun + gather);
+        let patient = self.retries.get(&key).map_or(now, |retry| retry.earliest);
+        self.queue.add(key, now.max(gathered).max(patient));
     }
 
     /// The one place where the results of passes end: logs, metrics, and when to try again.

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment, ReplicaSet},
     batch::v1::Job,
@@ -16,18 +15,16 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     rbac::v1::RoleBinding,
 };
-use kube::{
-    Api, Client, Resource,
-    core::{DeserializeGuard, PartialObjectMeta},
-};
+use kube::{Client, Resource, core::PartialObjectMeta};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::mpsc::UnboundedSender, task::JoinSet};
 
 use super::{
-    cache::{AppKey, Belongs, Cache, child, itself},
+    cache::{AppKey, Belongs, Cache, Lively, child, itself},
     health::Health,
     kind::Kind,
     snapshot::{Needs, Snapshot},
-    watch::{MetadataOf, Needed, News, Source, Typed, Watch},
+    watch::{Needed, News, Source, Watch},
     writer::Child,
 };
 use crate::{
@@ -37,6 +34,7 @@ use crate::{
 
 /// The caches of one namespace, or of all.
 pub struct Scope {
+    lively: Arc<Lively>,
     apps: Arc<Cache<PhoenixApp>>,
     revisions: Arc<Cache<ControllerRevision>>,
     deployments: Arc<Cache<Deployment>>,
@@ -71,6 +69,8 @@ pub struct Start<'a> {
     pub metrics: Metrics,
     /// Where they run.
     pub tasks: &'a mut JoinSet<()>,
+    /// Apps that something has happened to.
+    pub lively: Arc<Lively>,
 }
 
 /// Nothing to leave out.
@@ -99,6 +99,7 @@ impl Scope {
             move || !routed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
         };
         Self {
+            lively: begin.lively.clone(),
             routes: begin.optional(of_app, asked_for),
             routed,
             apps,
@@ -168,22 +169,26 @@ impl Scope {
         self.routed.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    /// Makes what has been at rest for so long small.
-    pub fn rest(&self, quiet: Duration) {
-        self.apps.rest(quiet);
-        self.revisions.rest(quiet);
-        self.deployments.rest(quiet);
-        self.replica_sets.rest(quiet);
-        self.pods.rest(quiet);
-        self.services.rest(quiet);
-        self.slices.rest(quiet);
-        self.jobs.rest(quiet);
-        self.config_maps.rest(quiet);
-        self.service_accounts.rest(quiet);
-        self.role_bindings.rest(quiet);
-        self.budgets.rest(quiet);
-        self.ingresses.rest(quiet);
-        self.routes.rest(quiet);
+    /// Makes what is known of apps small to which nothing has happened for so long, and names them.
+    pub fn rest(&self, quiet: Duration) -> Vec<AppKey> {
+        let calm = self.lively.calm(quiet);
+        for app in &calm {
+            self.apps.pack(app);
+            self.revisions.pack(app);
+            self.deployments.pack(app);
+            self.replica_sets.pack(app);
+            self.pods.pack(app);
+            self.services.pack(app);
+            self.slices.pack(app);
+            self.jobs.pack(app);
+            self.config_maps.pack(app);
+            self.service_accounts.pack(app);
+            self.role_bindings.pack(app);
+            self.budgets.pack(app);
+            self.ingresses.pack(app);
+            self.routes.pack(app);
+        }
+        calm
     }
 
     /// Everything known of an app.
@@ -203,8 +208,9 @@ impl Scope {
             budgets: self.budgets.of(key),
             ingresses: self.ingresses.of(key),
             routes: self.routes.of(key),
+            lively: self.lively.has(key),
             gateway_api: health.knows(&key.namespace, Kind::HttpRoute),
-            going: std::collections::BTreeSet::new(),
+            going: BTreeSet::new(),
             needs,
             since: health.since(&key.namespace, needs),
             now: jiff::Timestamp::now(),
@@ -213,23 +219,13 @@ impl Scope {
 }
 
 impl Start<'_> {
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    {
-        match &self.namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        }
-    }
-
     fn typed<K: Child>(
         &mut self,
         selector: Option<&str>,
         belongs: Belongs,
         prune: fn(&mut K),
     ) -> Arc<Cache<K>> {
-        let source = Typed(self.api::<DeserializeGuard<K>>());
+        let source = Source::new(self.client.clone(), self.namespace.as_deref());
         self.watch(source, selector, belongs, prune, None)
     }
 
@@ -239,31 +235,34 @@ impl Start<'_> {
         selector: &str,
         needed: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Arc<Cache<K>> {
-        let source = Typed(self.api::<DeserializeGuard<K>>());
+        let source = Source::new(self.client.clone(), self.namespace.as_deref());
         self.watch(source, Some(selector), child, whole, Some(Box::new(needed)))
     }
 
     fn metadata<K: Child>(&mut self, selector: &str) -> Arc<Cache<PartialObjectMeta<K>>> {
-        let source = MetadataOf(self.api::<K>());
+        let source = Source::metadata(self.client.clone(), self.namespace.as_deref());
         self.watch(source, Some(selector), child, whole, None)
     }
 
-    fn watch<S: Source>(
+    fn watch<K>(
         &mut self,
-        source: S,
+        source: Source<K>,
         selector: Option<&str>,
         belongs: Belongs,
-        prune: fn(&mut S::Object),
+        prune: fn(&mut K),
         optional: Option<Needed>,
-    ) -> Arc<Cache<S::Object>> {
-        let cache = Arc::new(Cache::new(belongs));
+    ) -> Arc<Cache<K>>
+    where
+        K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let cache = Arc::new(Cache::new(belongs, self.lively.clone()));
         let watch = Watch {
             source,
             selector: selector.map(str::to_owned),
             cache: cache.clone(),
             prune,
             timeout: self.timeout,
-            gauge: self.health.gauge(self.namespace.clone(), Kind::of::<S::Object>()),
+            gauge: self.health.gauge(self.namespace.clone(), Kind::of::<K>()),
             news: self.news.clone(),
             metrics: self.metrics.clone(),
             optional,

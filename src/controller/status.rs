@@ -165,7 +165,8 @@ pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
     facts(one) == facts(other)
 }
 
-/// Whether a status may be told together with what comes after it: only its wording, counts and gates have changed.
+/// Whether a status may be told together with what comes after it: only its wording, counts and gates have changed, not
+/// its phase.
 pub fn may_wait(written: &PhoenixAppStatus, status: &PhoenixAppStatus) -> bool {
     // Which conditions there are, and whether it is ready: those that stand for trouble come and go.
     let verdict = |status: &PhoenixAppStatus| {
@@ -174,6 +175,7 @@ pub fn may_wait(written: &PhoenixAppStatus, status: &PhoenixAppStatus) -> bool {
         (ready, kinds)
     };
     same_facts(written, status)
+        && written.phase == status.phase
         && written.observed_generation == status.observed_generation
         && written.cluster == status.cluster
         && verdict(written) == verdict(status)
@@ -221,12 +223,14 @@ mod tests {
     fn the_condition_stays_until_nothing_differs() {
         let which = (Kind::Service, "shop".to_owned());
         let persisting = Persisting { wanted: "h".to_owned(), fields: vec!["spec.type".to_owned()] };
-        let mut drifts = Drifts::new([(which.clone(), persisting)].into());
+        let persisting = [(which.clone(), persisting)].into();
+        let mut drifts = Drifts::new(persisting, BTreeSet::new(), &app("{image: shop:1}"), &[]);
         drifts.still.push(which);
         let mut status = PhoenixAppStatus::default();
         note_drifts(&mut status, &drifts, 1, Timestamp::UNIX_EPOCH);
         assert!(status.conditions[0].message.contains("Service shop in spec.type"));
-        let unknown = Drifts { fresh: true, ..Drifts::default() };
+        let mut unknown = Drifts::default();
+        unknown.fresh = true;
         note_drifts(&mut status, &unknown, 1, Timestamp::UNIX_EPOCH);
         assert_eq!(status.conditions.len(), 1, "after a restart");
         note_drifts(&mut status, &Drifts::default(), 1, Timestamp::UNIX_EPOCH);

@@ -5,17 +5,18 @@
 
 use std::{
     collections::BTreeSet,
-    fmt::Debug,
     future::Future,
+    marker::PhantomData,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::{Stream, StreamExt as _, stream::BoxStream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Api, Resource,
+    Client, Resource,
     api::{ListParams, ObjectList, WatchEvent, WatchParams},
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::{PartialObjectMeta, Request},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::UnboundedSender;
@@ -24,6 +25,7 @@ use super::{
     backoff::jitter,
     cache::{AppKey, Cache, Listed, number},
     errors::{Call, CallError, Verdict},
+    guarded::{Guarded, Invalid},
     health::{Down, Gauge},
     kind::Kind,
 };
@@ -45,81 +47,46 @@ const ABSENT_WAIT: Duration = Duration::from_secs(20);
 /// Whether anything asks for a kind that the cluster does not know.
 pub type Needed = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// What can be listed and watched.
-pub trait Source: Send + Sync + 'static {
-    /// What comes of it.
-    type Object: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
+/// Events of a watch.
+type Events<K> = BoxStream<'static, kube::Result<WatchEvent<Guarded<K>>>>;
 
-    /// Lists a page.
-    fn list(
-        &self,
-        params: &ListParams,
-    ) -> impl Future<Output = kube::Result<ObjectList<DeserializeGuard<Self::Object>>>> + Send;
-
-    /// Watches.
-    fn watch(
-        &self,
-        params: &WatchParams,
-        version: &str,
-    ) -> impl Future<Output = kube::Result<Events<Self::Object>>> + Send;
+/// What is listed and watched.
+pub struct Source<K> {
+    client: Client,
+    url: String,
+    /// Nothing else of them is asked for.
+    only_metadata: bool,
+    kind: PhantomData<fn() -> K>,
 }
 
-/// Events of a watch.
-pub type Events<K> = BoxStream<'static, kube::Result<WatchEvent<DeserializeGuard<K>>>>;
+impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static> Source<K> {
+    /// Objects of a namespace, or of all.
+    pub fn new(client: Client, namespace: Option<&str>) -> Self {
+        Self { client, url: K::url_path(&(), namespace), only_metadata: false, kind: PhantomData }
+    }
 
-/// Whole objects.
-pub struct Typed<K>(pub Api<DeserializeGuard<K>>);
-
-impl<K> Source for Typed<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
-{
-    type Object = K;
-
-    async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<DeserializeGuard<K>>> {
-        self.0.list(params).await
+    async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<Guarded<K>>> {
+        let request = Request::new(self.url.as_str());
+        let request = if self.only_metadata { request.list_metadata(params) } else { request.list(params) };
+        self.client.request(request.map_err(kube::Error::BuildRequest)?).await
     }
 
     async fn watch(&self, params: &WatchParams, version: &str) -> kube::Result<Events<K>> {
-        Ok(self.0.watch(params, version).await?.boxed())
+        let request = Request::new(self.url.as_str());
+        let request = if self.only_metadata {
+            request.watch_metadata(params, version)
+        } else {
+            request.watch(params, version)
+        };
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        Ok(self.client.request_events(request).await?.boxed())
     }
 }
 
-/// Only their metadata.
-pub struct MetadataOf<K>(pub Api<K>);
-
-impl<K> Source for MetadataOf<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
-{
-    type Object = PartialObjectMeta<K>;
-
-    async fn list(
-        &self,
-        params: &ListParams,
-    ) -> kube::Result<ObjectList<DeserializeGuard<PartialObjectMeta<K>>>> {
-        let ObjectList { types, metadata, items } = self.0.list_metadata(params).await?;
-        Ok(ObjectList {
-            types,
-            metadata,
-            items: items.into_iter().map(|item| DeserializeGuard(Ok(item))).collect(),
-        })
-    }
-
-    async fn watch(&self, params: &WatchParams, version: &str) -> kube::Result<Events<PartialObjectMeta<K>>> {
-        let good = |object| DeserializeGuard(Ok(object));
-        let events = self.0.watch_metadata(params, version).await?;
-        Ok(events
-            .map(move |event| {
-                event.map(|event| match event {
-                    WatchEvent::Added(object) => WatchEvent::Added(good(object)),
-                    WatchEvent::Modified(object) => WatchEvent::Modified(good(object)),
-                    WatchEvent::Deleted(object) => WatchEvent::Deleted(good(object)),
-                    WatchEvent::Bookmark(bookmark) => WatchEvent::Bookmark(bookmark),
-                    WatchEvent::Error(error) => WatchEvent::Error(error),
-                })
-            })
-            .boxed())
+impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static> Source<PartialObjectMeta<K>> {
+    /// The metadata of objects of a namespace, or of all.
+    pub fn metadata(client: Client, namespace: Option<&str>) -> Self {
+        Self { only_metadata: true, ..Self::new(client, namespace) }
     }
 }
 
@@ -150,15 +117,15 @@ pub struct Unreadable {
 }
 
 /// A watch to be run.
-pub struct Watch<S: Source> {
+pub struct Watch<K> {
     /// Of what.
-    pub source: S,
+    pub source: Source<K>,
     /// Which objects.
     pub selector: Option<String>,
     /// Where they are kept.
-    pub cache: Arc<Cache<S::Object>>,
+    pub cache: Arc<Cache<K>>,
     /// Leaves out what is not needed.
-    pub prune: fn(&mut S::Object),
+    pub prune: fn(&mut K),
     /// Longest wait for a list, or for a watch to open.
     pub timeout: Duration,
     /// How it stands.
@@ -179,7 +146,10 @@ enum End {
     Expired,
 }
 
-impl<S: Source> Watch<S> {
+impl<K> Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
     /// Runs until it is dropped.
     pub async fn run(self) {
         let mut wait = FIRST_WAIT;
@@ -253,7 +223,7 @@ impl<S: Source> Watch<S> {
         let version = loop {
             let page = self.timed("list", self.source.list(&params)).await?;
             for object in page.items {
-                if let Some(object) = self.readable(object) {
+                if let Ok(object) = self.readable(object) {
                     self.cache.add(&mut list, object);
                 }
             }
@@ -289,12 +259,10 @@ impl<S: Source> Watch<S> {
             match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     keep(version, object.meta().resource_version.as_ref());
-                    let meta = object.meta().clone();
-                    let changed = match self.readable(object) {
-                        Some(object) => self.cache.apply(object),
-                        None => self.cache.delete(&meta),
-                    };
-                    self.tell(changed);
+                    self.tell(match self.readable(object) {
+                        Ok(object) => self.cache.apply(object),
+                        Err(unreadable) => self.cache.delete(&unreadable),
+                    });
                 }
                 WatchEvent::Deleted(object) => {
                     keep(version, object.meta().resource_version.as_ref());
@@ -325,8 +293,8 @@ impl<S: Source> Watch<S> {
         }
     }
 
-    /// The object, unless it cannot be read; then people are told.
-    fn readable(&self, object: DeserializeGuard<S::Object>) -> Option<S::Object> {
+    /// The object, unless it cannot be read; then people are told, and its metadata is given back.
+    fn readable(&self, object: Guarded<K>) -> Result<K, Box<ObjectMeta>> {
         match object.0 {
             Ok(mut object) => {
                 let meta = object.meta_mut();
@@ -335,21 +303,17 @@ impl<S: Source> Watch<S> {
                     annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
                 }
                 (self.prune)(&mut object);
-                Some(object)
+                Ok(object)
             }
             Err(invalid) => {
+                let Invalid { metadata, error } = *invalid;
                 let key = AppKey {
-                    namespace: invalid.metadata.namespace.unwrap_or_default(),
-                    name: invalid.metadata.name.unwrap_or_default(),
+                    namespace: metadata.namespace.clone().unwrap_or_default(),
+                    name: metadata.name.clone().unwrap_or_default(),
                 };
-                let uid = invalid.metadata.uid.unwrap_or_default();
-                self.send(News::Unreadable(Unreadable {
-                    kind: Self::kind(),
-                    key,
-                    uid,
-                    error: invalid.error,
-                }));
-                None
+                let uid = metadata.uid.clone().unwrap_or_default();
+                self.send(News::Unreadable(Unreadable { kind: Self::kind(), key, uid, error }));
+                Err(Box::new(metadata))
             }
         }
     }
@@ -378,7 +342,7 @@ impl<S: Source> Watch<S> {
     }
 
     fn kind() -> Kind {
-        Kind::of::<S::Object>()
+        Kind::of::<K>()
     }
 
     fn call(&self, verb: &'static str) -> Call {

@@ -5,7 +5,7 @@ use std::{
     fmt::Debug,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
@@ -14,11 +14,11 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
     core::Request,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    cache::{AppKey, version_of},
+    cache::{AppKey, number, version_of},
     errors::{Call, CallError},
     freshness::Freshness,
     kind::Kind,
@@ -32,6 +32,25 @@ use crate::{
 /// Field manager of every write.
 pub const MANAGER: &str = "phoenix-operator";
 
+/// All that is read of the answer to most writes.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Written {
+    metadata: WrittenMeta,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenMeta {
+    resource_version: String,
+}
+
+impl Written {
+    /// The version that was written.
+    pub fn version(self) -> String {
+        self.metadata.resource_version
+    }
+}
+
 /// Writes to the API server.
 pub struct Writer {
     client: Client,
@@ -39,6 +58,7 @@ pub struct Writer {
     tenure: Tenure,
     metrics: Metrics,
     freshness: Arc<Mutex<Freshness>>,
+    latency: Mutex<Duration>,
 }
 
 /// What every child of ours is.
@@ -75,54 +95,54 @@ impl Writer {
         metrics: Metrics,
         freshness: Arc<Mutex<Freshness>>,
     ) -> Self {
-        Self { client, timeout, tenure, metrics, freshness }
+        Self { client, timeout, tenure, metrics, freshness, latency: Mutex::new(Duration::ZERO) }
     }
 
     /// Makes an object; it never changes one that is there, however late it arrives.
-    pub async fn create<K: Child>(&self, app: &AppKey, object: &K) -> Result<K, CallError> {
-        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        let answer = async {
-            let text = serde_json::to_string(object).map_err(kube::Error::SerdeError)?;
-            let request = Request::new(self.api::<K>(app).resource_url())
-                .create(&params, escaped(&text).into_bytes())
-                .map_err(kube::Error::BuildRequest)?;
-            self.client.request::<K>(request).await
-        };
-        let made = self.write(call::<K>("create", app, &object.name_any()), answer).await?;
-        self.wrote(app, &made);
+    pub async fn create<K: Child>(&self, app: &AppKey, object: &K) -> Result<Written, CallError> {
+        let made = self.write(call::<K>("create", app, &object.name_any()), self.post(app, object)).await?;
+        self.wrote::<K>(app, number(&made.metadata.resource_version));
         Ok(made)
     }
 
-    /// Server-side apply of the object in the version it was planned from.
+    /// Server-side apply of the object in the version it was planned from. Returns it as it is now.
     pub async fn apply<K: Child>(&self, app: &AppKey, object: &K, version: &str) -> Result<K, CallError> {
         let mut object = object.clone();
         object.meta_mut().resource_version = Some(version.to_owned());
         let name = object.name_any();
         let params = PatchParams::apply(MANAGER).force();
-        let api = self.api::<K>(app);
-        let body = Patch::Apply(&object);
-        let made = self.write(call::<K>("patch", app, &name), api.patch(&name, &params, &body)).await?;
-        self.wrote(app, &made);
+        let answer = self.patch::<K, K>(app, &name, &params, Patch::Apply(&object));
+        let made = self.write(call::<K>("patch", app, &name), answer).await?;
+        self.wrote::<K>(app, version_of(made.meta()));
         Ok(made)
     }
 
     /// Merges a patch that names the version it was planned from.
-    pub async fn merge<K: Child>(&self, app: &AppKey, name: &str, patch: &Value) -> Result<K, CallError> {
+    pub async fn merge<K: Child>(
+        &self,
+        app: &AppKey,
+        name: &str,
+        patch: &Value,
+    ) -> Result<Written, CallError> {
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let api = self.api::<K>(app);
-        let body = Patch::Merge(patch);
-        let made = self.write(call::<K>("patch", app, name), api.patch(name, &params, &body)).await?;
-        self.wrote(app, &made);
+        let answer = self.patch::<K, Written>(app, name, &params, Patch::Merge(patch));
+        let made = self.write(call::<K>("patch", app, name), answer).await?;
+        self.wrote::<K>(app, number(&made.metadata.resource_version));
         Ok(made)
     }
 
     /// Replaces the status, in the version the app was read in.
-    pub async fn replace_status(&self, key: &AppKey, app: &PhoenixApp) -> Result<PhoenixApp, CallError> {
+    pub async fn replace_status(&self, key: &AppKey, app: &PhoenixApp) -> Result<Written, CallError> {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        let api = self.api::<PhoenixApp>(key);
+        let answer = async {
+            let body = serde_json::to_vec(app).map_err(kube::Error::SerdeError)?;
+            let request = request::<PhoenixApp>(key);
+            let request = request.replace_subresource("status", &key.name, &params, body);
+            self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+        };
         let call = Call { verb: "update/status", ..call::<PhoenixApp>("update", key, &key.name) };
-        let made = self.write(call, api.replace_status(&key.name, &params, app)).await?;
-        self.wrote(key, &made);
+        let made: Written = self.write(call, answer).await?;
+        self.wrote::<PhoenixApp>(key, number(&made.metadata.resource_version));
         Ok(made)
     }
 
@@ -153,11 +173,10 @@ impl Writer {
     }
 
     /// Makes an object in no cache and of no app, such as an event.
-    pub async fn publish<K: Child>(&self, namespace: &str, object: &K) -> Result<K, CallError> {
+    pub async fn publish<K: Child>(&self, namespace: &str, object: &K) -> Result<(), CallError> {
         let app = AppKey { namespace: namespace.to_owned(), name: String::new() };
-        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        let api = self.api::<K>(&app);
-        self.write(call::<K>("create", &app, &object.name_any()), api.create(&params, object)).await
+        let answer = self.post(&app, object);
+        self.write(call::<K>("create", &app, &object.name_any()), answer).await.map(drop)
     }
 
     /// Patches an object in no cache and of no app, such as an event.
@@ -166,11 +185,11 @@ impl Writer {
         namespace: &str,
         name: &str,
         patch: &Value,
-    ) -> Result<K, CallError> {
+    ) -> Result<(), CallError> {
         let app = AppKey { namespace: namespace.to_owned(), name: String::new() };
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let api = self.api::<K>(&app);
-        self.write(call::<K>("patch", &app, name), api.patch(name, &params, &Patch::Merge(patch))).await
+        let answer = self.patch::<K, Written>(&app, name, &params, Patch::Merge(patch));
+        self.write(call::<K>("patch", &app, name), answer).await.map(drop)
     }
 
     /// Reads an object as it is now.
@@ -188,18 +207,46 @@ impl Writer {
         Ok(list.items)
     }
 
+    async fn post<K: Child>(&self, app: &AppKey, object: &K) -> kube::Result<Written> {
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let text = serde_json::to_string(object).map_err(kube::Error::SerdeError)?;
+        let request = request::<K>(app).create(&params, escaped(&text).into_bytes());
+        self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+    }
+
+    async fn patch<K: Child, T: DeserializeOwned>(
+        &self,
+        app: &AppKey,
+        name: &str,
+        params: &PatchParams,
+        patch: Patch<impl Serialize + Debug>,
+    ) -> kube::Result<T> {
+        let request = request::<K>(app).patch(name, params, &patch);
+        self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+    }
+
     fn api<K: Child>(&self, app: &AppKey) -> Api<K> {
         Api::namespaced(self.client.clone(), &app.namespace)
     }
 
     /// An object was read as it is now: nothing is planned before the cache shows it.
     pub fn saw<K: Child>(&self, app: &AppKey, object: &K) {
-        self.wrote(app, object);
+        self.wrote::<K>(app, version_of(object.meta()));
     }
 
-    fn wrote<K: Child>(&self, app: &AppKey, object: &K) {
+    fn wrote<K: Child>(&self, app: &AppKey, version: u64) {
         let mut freshness = self.freshness.lock().unwrap_or_else(PoisonError::into_inner);
-        freshness.wrote(app, Kind::of::<K>(), version_of(object.meta()));
+        freshness.wrote(app, Kind::of::<K>(), version);
+    }
+
+    /// How long the API server takes to answer a write at present.
+    pub fn latency(&self) -> Duration {
+        *self.latency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn took(&self, time: Duration) {
+        let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        *latency = mean(*latency, time);
     }
 
     async fn write<T>(
@@ -212,7 +259,10 @@ impl Writer {
         let result = if left.is_zero() {
             Err(CallError::Deposed { call })
         } else {
-            within(self.timeout.min(left), call, answer).await
+            let began = Instant::now();
+            let result = within(self.timeout.min(left), call, answer).await;
+            self.took(began.elapsed());
+            result
         };
         self.metrics.wrote(verb, kind, result.as_ref().map_or_else(CallError::result, |_| "ok"));
         if result.is_ok() {
@@ -220,6 +270,11 @@ impl Writer {
         }
         result
     }
+}
+
+/// The mean of times, the later ones weighing more, with this one, which has an eighth of the weight.
+fn mean(before: Duration, took: Duration) -> Duration {
+    (before * 7 + took) / 8
 }
 
 async fn within<T>(
@@ -250,6 +305,10 @@ fn escaped(json: &str) -> String {
         }
     }
     text
+}
+
+fn request<K: Child>(app: &AppKey) -> Request {
+    Request::new(K::url_path(&(), Some(&app.namespace)))
 }
 
 fn call<K: Child>(verb: &'static str, app: &AppKey, name: &str) -> Call {
@@ -302,6 +361,14 @@ mod tests {
         let answer = writer.create(&app, &ConfigMap::default()).await;
         assert!(matches!(answer, Err(CallError::Timeout { .. })), "{answer:?}");
         assert!(listener.accept().is_ok(), "it was sent while it led");
+    }
+
+    #[test]
+    fn the_latency_follows_what_writes_take() {
+        let slow = Duration::from_millis(80);
+        let after = |count: usize| (0..count).fold(Duration::ZERO, |before, _| mean(before, slow));
+        assert_eq!(after(1), slow / 8);
+        assert!(after(30) > slow * 9 / 10 && after(30) <= slow);
     }
 
     #[test]

@@ -164,6 +164,7 @@ pub fn nothing(app: PhoenixApp) -> Snapshot {
         budgets: Vec::new(),
         ingresses: Vec::new(),
         routes: Vec::new(),
+        lively: false,
         gateway_api: true,
         going: BTreeSet::new(),
         needs: Needs::Everything,

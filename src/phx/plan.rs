@@ -203,7 +203,7 @@ pub fn compare_with(
     app: &ValidatedApp,
     stored: &BTreeMap<RevisionName, Revision>,
 ) {
-    let drifts = &mut Drifts::new(BTreeMap::new());
+    let drifts = &mut Drifts::default();
     observe::compare(world, snapshot, app, stored, &Settings::default(), drifts);
 }
 

@@ -113,6 +113,7 @@ pub fn contents(
         needs: _,
         since: _,
         now: _,
+        lively: _,
     } = snapshot;
     revisions
         .iter()

@@ -17,6 +17,7 @@ use crate::api::{Candidate, OnFailure, Outcome, StrategyKind, Verdict};
 /// Decides everything but what the status says about it.
 pub(super) fn decide(d: &mut Draft) -> Found {
     route::look(d);
+    follow_up::outlive(d);
     follow_up::adopt(d);
     choose(d);
     let mut found = match d.status.candidate.clone() {
@@ -332,7 +333,9 @@ fn stored(d: &mut Draft, name: &Rev) -> Option<RevisionObs> {
             None
         }
         None if d.goal.desired == *name => {
-            d.write(Write::CreateRevision { revision: name.clone() });
+            let candidate = d.status.candidate.as_ref().filter(|candidate| candidate.revision == *name);
+            let attempt = candidate.map(|candidate| candidate.attempt);
+            d.write(Write::CreateRevision { revision: name.clone(), attempt });
             None
         }
         None => None,

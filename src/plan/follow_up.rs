@@ -32,10 +32,9 @@ pub(super) fn in_flight(d: &Draft) -> bool {
     d.status.follow_up.as_ref().is_some_and(ending) || d.world.jobs.iter().any(|job| owns(&d.status, job))
 }
 
-/// Takes over a Job whose status was lost.
-pub(super) fn adopt(d: &mut Draft) {
+/// Behind a newer attempt, whatever wrote the status, nobody wants migrations to be rolled back any more.
+pub(super) fn outlive(d: &mut Draft) {
     let attempt = d.status.attempt;
-    // Behind a newer attempt, whatever wrote the status, nobody wants migrations to be rolled back any more.
     let outlived = |follow_up: &&mut FollowUp| {
         let way_back = follow_up.kind == FollowUpKind::Rollback && follow_up.state == FollowUpState::Failed;
         way_back && follow_up.attempt != attempt
@@ -43,6 +42,10 @@ pub(super) fn adopt(d: &mut Draft) {
     if let Some(follow_up) = d.status.follow_up.as_mut().filter(outlived) {
         SUPERSEDED.clone_into(&mut follow_up.reason);
     }
+}
+
+/// Takes over a Job whose status was lost.
+pub(super) fn adopt(d: &mut Draft) {
     if d.status.follow_up.is_some() || d.status.candidate.as_ref().is_some_and(|c| c.verdict.is_none()) {
         return;
     }
@@ -134,11 +137,10 @@ pub(super) fn retry(d: &mut Draft) -> bool {
 /// The same, if it is the way back of migrations that failed: it goes before another attempt of the release that it
 /// leads away from.
 pub(super) fn retry_way_back(d: &mut Draft) -> bool {
-    let failed = d.status.follow_up.as_ref().is_some_and(|known| {
-        known.kind == FollowUpKind::Rollback
-            && known.state == FollowUpState::Failed
-            && known.reason != SUPERSEDED
-    });
+    let failed =
+        d.status.follow_up.as_ref().is_some_and(|known| {
+            known.kind == FollowUpKind::Rollback && known.state == FollowUpState::Failed
+        });
     failed && retry(d)
 }
 

@@ -72,6 +72,8 @@ pub enum Write {
     CreateRevision {
         /// Its name.
         revision: Rev,
+        /// The attempt it is stored for; none: it is no candidate.
+        attempt: Option<i64>,
     },
     /// Record facts on a stored revision. Only fields that are `Some` change.
     Annotate {

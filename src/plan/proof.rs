@@ -102,16 +102,12 @@ fn smoke_tests(d: &mut Draft, candidate: &Candidate, proof: &mut Proof) {
     let goal = d.goal;
     let found = analysis::smoke(&goal.proofs, &span, &mut d.status.smoke_tests, d.world, d.now);
     d.measure.extend(found.measure);
-    let mut started = 0;
     for write in found.writes {
-        if let Write::CreateSmokeJob { .. } = write {
-            if let Some(why) = budget::no_test(d, started) {
-                proof.held = Some(why);
-                continue;
-            }
-            started += 1;
+        let starts = matches!(write, Write::CreateSmokeJob { .. });
+        match budget::no_test(d).filter(|_| starts) {
+            Some(why) => proof.held = Some(why),
+            None => d.writes.push(write),
         }
-        d.writes.push(write);
     }
     if let Some(wake) = found.wake {
         d.wake_at(wake);

@@ -186,7 +186,7 @@ async fn peer(options: &Options, unthrottled: bool, steps: &[Step]) -> Result<Co
 
 /// The operator as its chart installs it: with the default log, and for all namespaces unless some are named.
 pub async fn phoenix_operator(lab: &Lab, log: &str, namespaces: &[&str], fields: Value) -> Result<Operator> {
-    let metrics = program::free_port()?;
+    let metrics = crate::process::free_address()?;
     let mut arguments =
         ["run", "--cluster-domain=cluster.local", "--leader-elect=false"].map(str::to_owned).to_vec();
     arguments.push(format!("--listen={metrics}"));

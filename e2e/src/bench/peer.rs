@@ -62,7 +62,7 @@ impl Peer {
             lab.established(&format!("{kind}.argoproj.io")).await?;
         }
         lab.kubectl(&["apply", "--server-side", "-f", "-"], Some(BINDING)).await?;
-        let (metrics, health) = (program::free_port()?, program::free_port()?);
+        let (metrics, health) = (crate::process::free_address()?, crate::process::free_address()?);
         let kubeconfig = lab.cluster().kubeconfig_as(USER, &GROUPS)?;
         let mut arguments = vec![
             // The operator beside which it is measured has no second replica either.

@@ -2,15 +2,14 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
+
+use crate::process;
 
 /// How long it may take until it serves its metrics.
 const STARTED: Duration = Duration::from_mins(1);
@@ -43,20 +42,7 @@ pub struct Program {
 impl Program {
     /// Starts it, without waiting for anything.
     pub fn start(launch: &Launch) -> Result<Self> {
-        let log = File::options().create(true).append(true).open(&launch.log);
-        let log = log.with_context(|| format!("opening {}", launch.log.display()))?;
-        // setpriv replaces itself: the id is the program's, and its end is tied to ours.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&launch.program)
-            .args(&launch.arguments)
-            .env("KUBECONFIG", &launch.kubeconfig)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().context("sharing a log file")?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("starting {}", launch.program.display()))?;
+        let child = process::start(&launch.program, &launch.arguments, &launch.kubeconfig, &launch.log)?;
         let pid = child.id().context("it ended as it started")?;
         Ok(Self { child, pid, metrics: launch.metrics })
     }
@@ -74,13 +60,9 @@ impl Program {
 
     /// Its metrics, in the Prometheus text format.
     pub async fn metrics(&self) -> Result<String> {
-        let mut stream = TcpStream::connect(self.metrics).await.context("connecting to the program")?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        ensure!(head.split(' ').nth(1) == Some("200"), "metrics: {head}");
-        Ok(body.to_owned())
+        let (code, text) = process::get(self.metrics, "/metrics").await?;
+        ensure!(code == 200, "metrics: {code}");
+        Ok(text)
     }
 
     /// CPU seconds that it has taken since its start.
@@ -91,11 +73,7 @@ impl Program {
     /// A size of its memory, in KiB: `VmRSS` is what it takes now, `VmHWM` the most since its start or
     /// [`forget_peak`](Self::forget_peak).
     pub fn memory(&self, field: &str) -> Result<u64> {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.pid)).context("reading /proc")?;
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        let number = line.and_then(|line| line.split_whitespace().next()).context("no such field")?;
-        number.parse().context("a size that is no number")
+        process::memory(self.pid, field)
     }
 
     /// Makes what it takes now the most that it ever took.
@@ -122,12 +100,6 @@ fn ticks(stat: &str) -> Option<f64> {
     let user: f64 = fields.next()?.parse().ok()?;
     let system: f64 = fields.next()?.parse().ok()?;
     Some(user + system)
-}
-
-/// A free port of loopback.
-pub fn free_port() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
-    listener.local_addr().context("finding a free port")
 }
 
 /// An empty file for a log, under `target/e2e-logs`.

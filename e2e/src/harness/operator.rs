@@ -1,19 +1,17 @@
 //! The operator as a process of this machine.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use super::rights::LEASE;
+use crate::process;
 
 /// How long it may take to stop after SIGTERM.
 const STOP: Duration = Duration::from_secs(15);
@@ -51,8 +49,7 @@ pub struct Operator {
 impl Operator {
     /// Starts `phoenix-operator run`; its log, of all its lives, goes to `log`.
     pub(super) async fn start(options: &OperatorOptions, kubeconfig: &Path, log: &Path) -> Result<Self> {
-        let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
-        let listen = listen.context("finding a free port")?;
+        let listen = process::free_address()?;
         let mut arguments: Vec<OsString> = vec![
             "run".into(),
             format!("--listen={listen}").into(),
@@ -95,22 +92,13 @@ impl Operator {
 
     /// What it answers to a GET: the status code and the text.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut stream = TcpStream::connect(self.listen).await.context("connecting to the operator")?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status code")?;
-        Ok((code, body.to_owned()))
+        process::get(self.listen, path).await
     }
 
     /// A size of its memory, in KiB, as `/proc` has it: `VmRSS` is what it takes now, `VmHWM` the most it ever took.
     pub fn memory(&self, field: &str) -> Result<u64> {
         let pid = self.child.as_ref().and_then(Child::id).context("the operator does not run")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("reading /proc")?;
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        let number = line.and_then(|line| line.split_whitespace().next()).context("no such field")?;
-        number.parse().context("a size that is no number")
+        process::memory(pid, field)
     }
 
     /// Where its log is.
@@ -121,20 +109,7 @@ impl Operator {
     /// Starts it again after [`kill9`](Self::kill9) or [`stop`](Self::stop).
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the operator runs already");
-        let log = File::options().create(true).append(true).open(&self.log);
-        let log = log.with_context(|| format!("opening {}", self.log.display()))?;
-        // setpriv replaces itself: the id is the operator's, and its end is tied to ours.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&self.program)
-            .args(&self.arguments)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().context("sharing a log file")?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("starting the operator")?;
+        let child = process::start(&self.program, &self.arguments, &self.kubeconfig, &self.log)?;
         self.child = Some(child);
         Ok(())
     }

@@ -87,8 +87,7 @@ impl Applier<'_> {
         let meta = made.meta();
         let patch = json!({"metadata": {"resourceVersion": meta.resource_version, "managedFields": managed}});
         let name = meta.name.as_deref().unwrap_or_default();
-        let made: K = self.writer.merge(self.key, name, &patch).await?;
-        let version = made.meta().resource_version.clone().unwrap_or_default();
+        let version = self.writer.merge::<K>(self.key, name, &patch).await?.version();
         Ok(self.writer.apply(self.key, desired, &version).await?)
     }
 

@@ -144,7 +144,9 @@ impl Applier<'_> {
         match write {
             Write::PostSecret { .. } => Ok(()),
             Write::Upkeep(child) => self.upkeep(child, applied).await,
-            Write::CreateRevision { revision } => self.create_revision(revision, applied).await,
+            Write::CreateRevision { revision, attempt } => {
+                self.create_revision(revision, *attempt, applied).await
+            }
             Write::RebuildRevision { revision, contracted } => {
                 Box::pin(self.rebuild_revision(revision, *contracted)).await
             }
@@ -252,9 +254,17 @@ impl Applier<'_> {
         }
     }
 
-    async fn create_revision(&self, name: &str, applied: &mut Applied) -> Result<(), Halt> {
+    async fn create_revision(
+        &self,
+        name: &str,
+        attempt: Option<i64>,
+        applied: &mut Applied,
+    ) -> Result<(), Halt> {
         let revision = self.render(&parse(name)?);
-        self.create(&build::controller_revision(self.app, &revision, self.number_after(|_| true))).await?;
+        let mut object = build::controller_revision(self.app, &revision, self.number_after(|_| true));
+        let annotations = object.metadata.annotations.get_or_insert_default();
+        annotations.extend(attempt.map(|attempt| (labels::ATTEMPT.to_owned(), attempt.to_string())));
+        self.create(&object).await?;
         let overridden = build::overridden_env(self.app);
         if !overridden.is_empty() {
             let note =

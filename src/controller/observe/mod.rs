@@ -116,25 +116,29 @@ pub fn compare(
         .map(|message| Fault { reason: "AnnotationNotAllowed".to_owned(), message });
     if let (Some(service), Some(seen)) = (&mut world.service, snapshot.active_service()) {
         let selector = service_selector(&service.selector);
-        service.drifted = drifts.differs(&active_service(app, &selector, settings, Some(seen)), seen);
+        service.drifted =
+            drifts.differs(&**seen, &selector, || active_service(app, &selector, settings, Some(seen)));
     }
     if let (Some(preview), Some(seen)) = (&mut world.preview, snapshot.preview_service()) {
         let revision = preview.revision.as_ref().and_then(|revision| revision.parse().ok());
-        preview.drifted = drifts.differs(&marked(build::preview_service(app, revision.as_ref())), seen);
+        preview.drifted =
+            drifts.differs(&**seen, &revision, || marked(build::preview_service(app, revision.as_ref())));
     }
     if let (Some(route), Some(seen)) = (&mut world.route, snapshot.http_route())
         && let Some(desired) = build::http_route(app, route.preview)
     {
         // the weight is compared by itself
-        route.drifted = drifts.differs(&marked_route(desired), &**seen);
+        route.drifted = drifts.differs(&**seen, route.preview, || marked_route(desired));
     }
     for (name, revision) in stored {
         let Some(deployment) = world.deployments.get_mut(name.as_str()) else { continue };
         let wanted = names::deployment(&app.name, name);
         let Some(seen) = snapshot.find(&snapshot.deployments, &wanted) else { continue };
         let restarted = restarted_at(seen);
-        let desired = build::deployment(app, revision, deployment.replicas, restarted.as_deref());
-        deployment.drifted = drifts.differs(&desired, seen);
+        let replicas = deployment.replicas;
+        let of = (name, replicas, restarted.as_deref());
+        deployment.drifted =
+            drifts.differs(&**seen, of, || build::deployment(app, revision, replicas, restarted.as_deref()));
     }
     workers::compare(world, snapshot, app, stored, drifts);
     world.upkeep = upkeep::upkeep(world, snapshot, app, stored, settings, drifts);

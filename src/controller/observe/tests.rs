@@ -52,6 +52,7 @@ fn shop() -> Snapshot {
         budgets: Vec::new(),
         ingresses: Vec::new(),
         routes: Vec::new(),
+        lively: false,
         gateway_api: false,
         going: BTreeSet::new(),
         needs: Needs::Everything,

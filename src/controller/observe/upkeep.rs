@@ -22,19 +22,23 @@ pub(super) fn upkeep(
     // One of the same name that the spec names is the user's.
     let users_own =
         app.spec.service_account_name.as_deref() == Some(names::service_account(&app.name).as_str());
-    if !users_own && drifts.wanting(snapshot, &snapshot.service_accounts, &build::service_account(app)) {
+    let own = names::service_account(&app.name);
+    let wanted = || build::service_account(app);
+    if !users_own && drifts.wanting(snapshot, (&snapshot.service_accounts, &own), (), wanted) {
         upkeep.insert(Upkeep::ServiceAccount);
     }
     upkeep.extend(headless_services(world, snapshot, app, stored, drifts));
     upkeep.extend(peers_binding(snapshot, app, stored, settings, drifts));
     // It selects what the active Service selects, and so comes after it.
     let selected = world.service.as_ref().map(|service| service_selector(&service.selector));
-    match selected.map(|selector| build::pod_disruption_budget(app, &selector)) {
-        Some(Some(budget)) if drifts.wanting(snapshot, &snapshot.budgets, &budget) => {
+    let name = names::pod_disruption_budget(&app.name);
+    match selected.as_ref().map(|selector| build::pod_disruption_budget(app, selector)) {
+        Some(Some(budget))
+            if drifts.wanting(snapshot, (&snapshot.budgets, &name), &selected, || budget.clone()) =>
+        {
             upkeep.insert(Upkeep::PodDisruptionBudget);
         }
         Some(None) => {
-            let name = names::pod_disruption_budget(&app.name);
             let there = snapshot.find(&snapshot.budgets, &name);
             if there.is_some_and(|budget| !snapshot.leaving(&budget.metadata)) {
                 upkeep.insert(Upkeep::NoPodDisruptionBudget);
@@ -42,10 +46,11 @@ pub(super) fn upkeep(
         }
         _ => {}
     }
-    let there = snapshot.find(&snapshot.ingresses, &names::ingress(&app.name));
+    let name = names::ingress(&app.name);
+    let there = snapshot.find(&snapshot.ingresses, &name);
     match build::ingress(app).map(marked_ingress) {
         Some(_) if build::ingress_is_refused(app, settings) => {}
-        Some(ingress) if drifts.wanting(snapshot, &snapshot.ingresses, &ingress) => {
+        Some(ingress) if drifts.wanting(snapshot, (&snapshot.ingresses, &name), (), || ingress.clone()) => {
             upkeep.insert(Upkeep::Ingress);
         }
         None if there.is_some_and(|ingress| !snapshot.leaving(&ingress.metadata)) => {
@@ -54,7 +59,9 @@ pub(super) fn upkeep(
         _ => {}
     }
     for (name, revision) in stored {
-        if drifts.wanting(snapshot, &snapshot.config_maps, &build::defaults_config_map(app, revision)) {
+        let map = names::defaults_config_map(&app.name, name);
+        let wanted = || build::defaults_config_map(app, revision);
+        if drifts.wanting(snapshot, (&snapshot.config_maps, &map), name, wanted) {
             upkeep.insert(Upkeep::Defaults(name.to_string()));
         }
     }
@@ -72,8 +79,10 @@ fn headless_services(
 ) -> BTreeSet<Upkeep> {
     let mut upkeep = BTreeSet::new();
     let mut wanting = |isolated: Option<&Revision>| {
-        let service = marked(build::headless_service(app, isolated));
-        drifts.wanting(snapshot, &snapshot.services, &service)
+        let isolated_name = isolated.map(|revision| &revision.name);
+        let name = names::headless_service(&app.name, isolated_name);
+        let wanted = || marked(build::headless_service(app, isolated));
+        drifts.wanting(snapshot, (&snapshot.services, &name), isolated_name, wanted)
     };
     if stored.values().any(|revision| revision.isolated().is_none()) {
         if wanting(None) {
@@ -114,10 +123,13 @@ fn peers_binding(
     let asking = || stored.iter().filter(|(_, revision)| revision.lists_peers());
     let names: BTreeSet<Rev> = asking().map(|(name, _)| name.to_string()).collect();
     let wanted = build::peers_binding(app, asking().map(|(_, revision)| revision), settings);
-    if wanted.is_some_and(|wanted| drifts.wanting(snapshot, &snapshot.role_bindings, &wanted)) {
+    let binding = names::peers_binding(&app.name);
+    if let Some(wanted) = wanted
+        && drifts.wanting(snapshot, (&snapshot.role_bindings, &binding), (), || wanted)
+    {
         upkeep.insert(Upkeep::PeersBinding(names.clone()));
     }
-    let there = snapshot.find(&snapshot.role_bindings, &names::peers_binding(&app.name));
+    let there = snapshot.find(&snapshot.role_bindings, &binding);
     if there.is_some_and(|binding| !snapshot.leaving(&binding.metadata)) {
         upkeep.insert(Upkeep::NoPeersBinding(names));
     }

@@ -92,7 +92,9 @@ pub(super) fn compare(
         let Some(there) = snapshot.find(&snapshot.deployments, &name) else { continue };
         let restarted = restarted_at(there);
         let replicas = deployment.replicas;
-        let desired = build::worker_deployment(app, revision, worker, replicas, restarted.as_deref());
-        deployment.drifted = desired.is_some_and(|desired| drifts.differs(&desired, there));
+        let desired = || build::worker_deployment(app, revision, worker, replicas, restarted.as_deref());
+        let of = (rev, replicas, restarted.as_deref());
+        // One that its revision does not have is as it should be: the planner deletes it.
+        deployment.drifted = drifts.differs(&**there, of, || desired().unwrap_or_else(|| (**there).clone()));
     }
 }

@@ -88,9 +88,8 @@ impl Simulated {
             Write::Upkeep(upkeep) => {
                 world.upkeep.remove(upkeep);
             }
-            Write::CreateRevision { revision } | Write::RebuildRevision { revision, .. } => {
-                self.store(revision);
-            }
+            Write::CreateRevision { revision, attempt } => self.store(revision, *attempt),
+            Write::RebuildRevision { revision, .. } => self.store(revision, None),
             Write::Annotate { revision, facts, .. } => {
                 if let Some(stored) = world.revisions.get_mut(revision) {
                     stored.migrated = facts.migrated.unwrap_or(stored.migrated);
@@ -165,11 +164,12 @@ impl Simulated {
         }
     }
 
-    fn store(&mut self, revision: &Rev) {
+    fn store(&mut self, revision: &Rev, attempt: Option<i64>) {
         let world = &mut self.world;
         let NewRevision { stored, upkeep, .. } = self.new.clone();
         let number = world.revisions.values().map(|stored| stored.number).max().unwrap_or_default() + 1;
-        world.revisions.insert(revision.clone(), RevisionObs { number, ..stored });
+        let attempt = attempt.unwrap_or(stored.attempt);
+        world.revisions.insert(revision.clone(), RevisionObs { number, attempt, ..stored });
         world.upkeep.extend(upkeep);
     }
 

@@ -187,7 +187,7 @@ impl Recorder {
                 }
                 self.touch(action, kind, name);
             }
-            Write::CreateRevision { revision } | Write::RebuildRevision { revision, .. } => {
+            Write::CreateRevision { revision, .. } | Write::RebuildRevision { revision, .. } => {
                 self.touch("create", "ControllerRevision", child(revision));
             }
             Write::Annotate { revision, .. } => self.touch("change", "ControllerRevision", child(revision)),

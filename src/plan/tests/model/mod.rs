@@ -1115,9 +1115,11 @@ impl State {
         match write {
             Write::PostSecret { .. } => self.secret = true,
             Write::Upkeep(_) => {}
-            Write::CreateRevision { revision } | Write::RebuildRevision { revision, .. } => {
+            Write::CreateRevision { revision, attempt } => {
                 self.stored[index(revision)].exists = true;
+                self.annotate(index(revision), &Facts { attempt: *attempt, ..Facts::default() });
             }
+            Write::RebuildRevision { revision, .. } => self.stored[index(revision)].exists = true,
             Write::Annotate { revision, facts, .. } => self.annotate(index(revision), facts),
             Write::CreateService { selector } | Write::ApplyService { selector, .. } => {
                 self.point(selector, planned_from);
