@@ -34,7 +34,8 @@ soak: ## The slow proof: 25 cut-overs in a row under load by each strategy; an h
 bench: ## Measure it beside a raw client and Argo Rollouts, on fake nodes: an hour, APPS=500; writes docs/benchmarks.md
 	@bash .ci/setup
 	@$(build) --bins
-	@PHOENIX_OPERATOR_BIN=$${CARGO_TARGET_DIR:-target}/release/phoenix-operator \
+	@cargo build --profile dist --locked --bin phoenix-operator
+	@PHOENIX_OPERATOR_BIN=$${CARGO_TARGET_DIR:-target}/dist/phoenix-operator \
 	  $(e2e) bench $(if $(APPS),--apps $(APPS)) $(if $(OUT),--out $(OUT)) $(if $(HEAP),--heap $(HEAP)) \
 	  $(if $(CHURN),--churn $(CHURN))
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -219,6 +219,9 @@ where
 
     /// The object of an app with this name.
     pub fn get(&self, app: &AppKey, name: &str) -> Option<Arc<K>> {
+        if self.lively.has(app) {
+            self.wake(app);
+        }
         let state = self.read();
         let objects = state.by_app.get(app)?;
         self.unpacked(objects.iter().find(|entry| &*entry.name == name)?)

@@ -132,6 +132,11 @@ impl Reconciler {
         self.scopes.get(&None).or_else(|| self.scopes.get(&Some(key.namespace.clone())))
     }
 
+    /// Whether there is such an app.
+    pub fn knows(&self, key: &AppKey) -> bool {
+        self.scope(key).is_some_and(|scope| scope.knows(key))
+    }
+
     /// Every app.
     pub fn apps(&self) -> Vec<AppKey> {
         self.scopes.values().flat_map(Scope::apps).collect()

@@ -342,6 +342,8 @@ impl Driver {
 
     fn hear(&mut self, news: News) {
         match news {
+            // Nothing is done with an app until all that it needs is seen: not once for each object of a first list.
+            News::Changed(key) if self.health.is_blind(&key.namespace) && self.reconciler.knows(&key) => {}
             News::Changed(key) => self.ask(key),
             News::Current => {
                 for key in std::mem::take(&mut self.waiting) {

@@ -125,6 +125,11 @@ impl Scope {
         self.apps.apps().into_iter()
     }
 
+    /// Whether there is such an app.
+    pub fn knows(&self, key: &AppKey) -> bool {
+        self.apps.has(key)
+    }
+
     /// The app as it is known.
     pub fn app(&self, key: &AppKey) -> Option<Arc<PhoenixApp>> {
         self.apps.get(key, &key.name)
