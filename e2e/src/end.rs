@@ -7,11 +7,23 @@ use serde_json::json;
 
 use crate::harness::{Change, Seen};
 
+/// What the operator makes of an app.
+const MADE: [&str; 8] = [
+    "ControllerRevision",
+    "Deployment",
+    "Job",
+    "Service",
+    "Secret",
+    "ConfigMap",
+    "ServiceAccount",
+    "PodDisruptionBudget",
+];
+
 /// How often each object was made and deleted, by the UIDs that were seen: a request whose client was killed is carried
 /// out all the same, but the audit log may not call it a success.
 pub fn made_and_deleted(seen: &Seen) -> BTreeMap<String, (usize, usize)> {
     let mut uids: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
-    for kind in ["ControllerRevision", "Deployment", "Job", "Service"] {
+    for kind in MADE {
         for event in seen.history(kind) {
             let uid = event.object["metadata"]["uid"].to_string();
             let (made, deleted) = uids.entry(format!("{kind}/{}", event.name)).or_default();

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// What is watched: group, version, kind, plural.
-const KINDS: [(&str, &str, &str, &str); 7] = [
+const KINDS: [(&str, &str, &str, &str); 11] = [
     ("phoenix-operator.dev", "v1alpha1", "PhoenixApp", "phoenixapps"),
     ("apps", "v1", "ControllerRevision", "controllerrevisions"),
     ("apps", "v1", "Deployment", "deployments"),
@@ -23,6 +23,10 @@ const KINDS: [(&str, &str, &str, &str); 7] = [
     ("", "v1", "Pod", "pods"),
     ("", "v1", "Service", "services"),
     ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
+    ("", "v1", "Secret", "secrets"),
+    ("", "v1", "ConfigMap", "configmaps"),
+    ("", "v1", "ServiceAccount", "serviceaccounts"),
+    ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
 ];
 
 /// What happened to an object.
