@@ -61,7 +61,7 @@ impl Canonical {
     /// Out of a spec.
     pub fn of(spec: &PhoenixAppSpec) -> Self {
         let mut value = serde_json::to_value(spec).unwrap_or_default();
-        schema::remove_defaults(&mut value, schema::spec());
+        schema::remove_defaults(&mut value, schema::defaults());
         let Value::Object(mut fields) = value else { return Self(Map::new()) };
         fields.retain(|name, _| REACHES_A_POD.contains(&name.as_str()));
         if let Some(hosts) = fields.get_mut("hosts").and_then(Value::as_array_mut) {

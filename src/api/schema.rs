@@ -41,6 +41,14 @@ static CRD: LazyLock<Value> = LazyLock::new(build);
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| CRD.pointer(ROOT).cloned().unwrap_or_default());
 
+/// What a `.spec` is compared with for its defaults, in a hundredth of the memory of the whole schema.
+static DEFAULTS: LazyLock<Value> = LazyLock::new(|| {
+    let mut spec =
+        build().pointer_mut(ROOT).map(|root| root["properties"]["spec"].take()).unwrap_or_default();
+    keep_defaults(&mut spec);
+    spec
+});
+
 /// The CustomResourceDefinition as JSON.
 pub fn crd() -> &'static Value {
     &CRD
@@ -268,6 +276,26 @@ pub fn remove_defaults(value: &mut Value, schema: &Value) {
         }
         _ => {}
     }
+}
+
+/// The schema of `.spec`, of which nothing is left but its defaults and where they stand.
+pub fn defaults() -> &'static Value {
+    &DEFAULTS
+}
+
+/// Takes everything out of a schema but defaults; false when there are none.
+fn keep_defaults(schema: &mut Value) -> bool {
+    let Value::Object(fields) = schema else { return false };
+    fields.retain(|key, inner| match key.as_str() {
+        "default" => true,
+        "items" => keep_defaults(inner),
+        "properties" => inner.as_object_mut().is_some_and(|properties| {
+            properties.retain(|_, property| keep_defaults(property));
+            !properties.is_empty()
+        }),
+        _ => false,
+    });
+    !fields.is_empty()
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
