@@ -9,7 +9,8 @@ use super::workers::{self, Standing};
 use super::world::{Rev, Selector};
 use super::{budget, clock, cluster, follow_up, migration, proof, route, strategy};
 use crate::api::{
-    Candidate, During, FollowUp, FollowUpKind, FollowUpState, LastCommand, Outcome, Phase, Verdict,
+    Candidate, During, FollowUp, FollowUpKind, FollowUpState, LastCommand, MigrationsMode, Outcome, Phase,
+    Verdict,
 };
 
 /// How a gate stands.
@@ -189,7 +190,12 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
                 return stalled(Phase::Blocked, reason, format!("{head}: {why}{moved_on}"));
             }
             Gate::Waiting(why) => {
-                return progressing(Phase::Migrating, "Migrating", format!("{head}: {why}{moved_on}"));
+                let message = format!("{head}: {why}{moved_on}");
+                return if migrates(d, candidate) {
+                    progressing(Phase::Migrating, "Migrating", message)
+                } else {
+                    progressing(Phase::RollingOut, "RollingOut", message)
+                };
             }
             Gate::Failing { reason, message } => {
                 let again = d.status.migration.as_ref().and_then(|m| m.retry_at.as_ref());
@@ -233,6 +239,17 @@ fn under_way(d: &Draft, found: &Found, candidate: &Candidate) -> Verdicts {
         message.push_str(&worst);
     }
     progressing(Phase::RollingOut, "RollingOut", message)
+}
+
+/// Whether a Job comes before the candidate's pods. Until the candidate is stored, its spec says so.
+fn migrates(d: &Draft, candidate: &Candidate) -> bool {
+    let asked = || {
+        d.status
+            .effective
+            .as_ref()
+            .is_none_or(|effective| effective.migrations_mode == MigrationsMode::Job.as_str())
+    };
+    d.world.revisions.get(&candidate.revision).map_or_else(asked, |stored| stored.needs_migration)
 }
 
 /// How to give a command by hand.

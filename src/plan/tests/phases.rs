@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::scene::{Scene, failed};
-use crate::api::{CommandAnswer, FollowUpKind, FollowUpState, Outcome, Phase, Stage, StrategyKind};
+use crate::api::{
+    CommandAnswer, EffectiveStatus, FollowUpKind, FollowUpState, Outcome, Phase, Stage, StrategyKind,
+};
 use crate::plan::{EventKind, JobState, MigrationPod, Plan, Write, events};
 
 /// Jobs that a plan makes.
@@ -51,6 +53,22 @@ fn two_before() -> Scene {
         revision.before = vec!["backup".to_owned(), "extension".to_owned()];
     });
     scene
+}
+
+#[test]
+fn an_app_without_a_migration_is_never_migrating() {
+    for (mode, begins) in
+        [("Job", Phase::Migrating), ("Entrypoint", Phase::RollingOut), ("Disabled", Phase::RollingOut)]
+    {
+        let mut scene = Scene::new();
+        let (migrations_mode, isolation) = (mode.to_owned(), "Shared".to_owned());
+        scene.status.effective = Some(EffectiveStatus { migrations_mode, isolation, run_as_user: None });
+        scene.settle();
+        assert_eq!(scene.status.phase, Some(begins), "{mode}: not stored yet");
+        scene.store("v1", |revision| revision.needs_migration = mode == "Job");
+        scene.settle();
+        assert_eq!(scene.status.phase, Some(begins), "{mode}: stored");
+    }
 }
 
 #[test]
