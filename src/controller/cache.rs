@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
 };
@@ -57,6 +57,25 @@ pub fn child(meta: &ObjectMeta) -> Option<AppKey> {
     Some(AppKey { namespace: meta.namespace.clone()?, name })
 }
 
+/// Names an object but for its status, of kinds whose specs are counted by a generation.
+pub fn but_status(meta: &ObjectMeta) -> u64 {
+    let ObjectMeta { generation, labels, annotations, .. } = meta;
+    let mut hash = DefaultHasher::new();
+    (whose(meta), generation, labels, annotations).hash(&mut hash);
+    hash.finish()
+}
+
+/// Names which object it is and whose, and whether it is leaving.
+pub fn whose(meta: &ObjectMeta) -> u64 {
+    let ObjectMeta { uid, owner_references, deletion_timestamp, .. } = meta;
+    let mut hash = DefaultHasher::new();
+    (uid, deletion_timestamp.is_some()).hash(&mut hash);
+    for owner in owner_references.iter().flatten() {
+        (&owner.uid, &owner.name, owner.controller, owner.block_owner_deletion).hash(&mut hash);
+    }
+    hash.finish()
+}
+
 /// The number in a `resourceVersion`; 0 when it is none.
 pub fn version_of(meta: &ObjectMeta) -> u64 {
     number(meta.resource_version.as_deref().unwrap_or_default())
@@ -68,22 +87,39 @@ pub fn number(version: &str) -> u64 {
     version.parse().unwrap_or(0)
 }
 
-/// Apps that something has happened to not long ago, and when: what is known of them is kept ready to be read. That takes
-/// up to a megabyte each, so no more than [`MOST_LIVELY`]; the others are read anew in each pass.
+/// Apps that something has happened to not long ago: what is known of them is kept ready to be read. That takes up to a
+/// megabyte for an app of ten revisions and less for one that has just come, so there are so many apps as have
+/// [`MOST_LIVELY`] objects; the others are read anew in each pass.
 #[derive(Debug, Default)]
-pub struct Lively(Mutex<HashMap<AppKey, Instant>>);
+pub struct Lively(Mutex<Stirred>);
 
-/// How many apps are kept ready to be read.
-const MOST_LIVELY: usize = 100;
+#[derive(Debug, Default)]
+struct Stirred {
+    /// When something happened to each, and how many objects it has of the kind of which it has most.
+    apps: HashMap<AppKey, (Instant, usize)>,
+    /// All those numbers together.
+    objects: usize,
+}
+
+/// The objects of the apps that are kept ready to be read, of the kind of which each has most.
+const MOST_LIVELY: usize = 1500;
 
 impl Lively {
-    /// Something has happened to it just now. False: it is not kept ready, as too many others are.
-    fn stir(&self, app: &AppKey) -> bool {
-        let mut apps = self.lock();
-        let room = apps.len() < MOST_LIVELY;
+    /// Something has happened just now to one of so many objects of an app. False: it is not kept ready, as too many
+    /// others are.
+    fn stir(&self, app: &AppKey, objects: usize) -> bool {
+        let mut stirred = self.lock();
+        let Stirred { apps, objects: all } = &mut *stirred;
         match apps.get_mut(app) {
-            Some(at) => *at = Instant::now(),
-            None if room => drop(apps.insert(app.clone(), Instant::now())),
+            Some((at, most)) => {
+                *at = Instant::now();
+                *all += objects.saturating_sub(*most);
+                *most = objects.max(*most);
+            }
+            None if *all + objects <= MOST_LIVELY => {
+                *all += objects;
+                apps.insert(app.clone(), (Instant::now(), objects));
+            }
             None => return false,
         }
         true
@@ -91,25 +127,27 @@ impl Lively {
 
     /// Whether it is one of them.
     pub fn has(&self, app: &AppKey) -> bool {
-        self.lock().contains_key(app)
+        self.lock().apps.contains_key(app)
     }
 
     /// Takes out those that nothing has happened to for so long.
     pub fn calm(&self, quiet: Duration) -> Vec<AppKey> {
         let now = Instant::now();
-        let mut apps = self.lock();
-        let calm = apps.iter().filter(|(_, since)| now.duration_since(**since) >= quiet);
-        let calm: Vec<AppKey> = calm.map(|(app, _)| app.clone()).collect();
-        for app in &calm {
-            apps.remove(app);
-        }
+        let mut stirred = self.lock();
+        let Stirred { apps, objects } = &mut *stirred;
+        let calm = apps.extract_if(|_, (since, _)| now.duration_since(*since) >= quiet);
+        let calm = calm.map(|(app, (_, most))| {
+            *objects -= most;
+            app
+        });
+        let calm = calm.collect();
         if apps.is_empty() {
             apps.shrink_to_fit();
         }
         calm
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AppKey, Instant>> {
+    fn lock(&self) -> MutexGuard<'_, Stirred> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,6 +163,8 @@ enum Held<K> {
 struct Entry<K> {
     name: Box<str>,
     version: u64,
+    /// Names what a pass looks at of it.
+    matter: u64,
     held: Held<K>,
 }
 
@@ -145,14 +185,14 @@ impl<K> State<K> {
         Self { by_app: HashMap::new(), kept: HashMap::new(), version }
     }
 
-    /// Keeps an object of an app; returns the version of the one of its name that was there.
+    /// Keeps an object of an app; returns what mattered of the one of its name that was there.
     fn insert(&mut self, place: Place, app: &AppKey, entry: Entry<K>) -> Option<u64> {
         let known = self.by_app.get_key_value(app).map(|(app, _)| app.clone());
         let app = known.unwrap_or_else(|| Arc::new(app.clone()));
         self.kept.insert(place, app.clone());
         let objects = self.by_app.entry(app).or_default();
-        match objects.binary_search_by(|other| other.name.cmp(&entry.name)) {
-            Ok(at) => Some(std::mem::replace(&mut objects[at], entry).version),
+        match at(objects, &entry.name) {
+            Ok(at) => Some(std::mem::replace(&mut objects[at], entry).matter),
             Err(at) => {
                 objects.reserve_exact(1);
                 objects.insert(at, entry);
@@ -161,10 +201,14 @@ impl<K> State<K> {
         }
     }
 
+    fn count(&self, app: &AppKey) -> usize {
+        self.by_app.get(app).map_or(0, Vec::len)
+    }
+
     /// Lets go of an object of an app; returns its version.
     fn remove(&mut self, app: &AppKey, name: &str) -> Option<u64> {
         let objects = self.by_app.get_mut(app)?;
-        let at = objects.binary_search_by(|other| (*other.name).cmp(name)).ok()?;
+        let at = at(objects, name).ok()?;
         let Entry { version, .. } = objects.remove(at);
         objects.shrink_to_fit();
         if objects.is_empty() {
@@ -177,10 +221,20 @@ impl<K> State<K> {
 /// The objects of one kind.
 pub struct Cache<K> {
     belongs: Belongs,
+    matter: fn(&K) -> u64,
     packer: Packer,
     lively: Arc<Lively>,
     hash: RandomState,
     state: RwLock<State<K>>,
+}
+
+/// Whom an event concerns.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Concerned {
+    /// Apps of which something has changed that matters.
+    pub changed: BTreeSet<AppKey>,
+    /// An app of which the cache is more current now, and nothing else has changed.
+    pub seen: Option<AppKey>,
 }
 
 /// What a list has shown so far.
@@ -196,10 +250,11 @@ impl<K> Cache<K>
 where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
 {
-    /// An empty cache.
+    /// An empty cache, of whose objects everything matters.
     pub fn new(belongs: Belongs, lively: Arc<Lively>) -> Self {
         Self {
             belongs,
+            matter: |object| version_of(object.meta()),
             packer: Packer::default(),
             lively,
             hash: RandomState::new(),
@@ -207,11 +262,15 @@ where
         }
     }
 
+    /// Of whose objects only this matters: whatever else changes concerns no app.
+    #[must_use]
+    pub fn minding(self, matter: fn(&K) -> u64) -> Self {
+        Self { matter, ..self }
+    }
+
     /// The objects of one app, by name.
     pub fn of(&self, app: &AppKey) -> Vec<Arc<K>> {
-        if self.lively.has(app) {
-            self.wake(app);
-        }
+        self.wake(app);
         let state = self.read();
         let objects = state.by_app.get(app).into_iter().flatten();
         objects.filter_map(|entry| self.unpacked(entry)).collect()
@@ -219,12 +278,10 @@ where
 
     /// The object of an app with this name.
     pub fn get(&self, app: &AppKey, name: &str) -> Option<Arc<K>> {
-        if self.lively.has(app) {
-            self.wake(app);
-        }
+        self.wake(app);
         let state = self.read();
         let objects = state.by_app.get(app)?;
-        self.unpacked(objects.iter().find(|entry| &*entry.name == name)?)
+        self.unpacked(&objects[at(objects, name).ok()?])
     }
 
     /// Whether there are objects of an app.
@@ -247,8 +304,9 @@ where
         let Some((place, name, app)) = self.place(object.meta()) else { return };
         let Some(app) = app else { return };
         let version = version_of(object.meta());
+        let matter = (self.matter)(&object);
         let held = self.packed(object);
-        list.0.insert(place, &app, Entry { name, version, held });
+        list.0.insert(place, &app, Entry { name, version, matter, held });
     }
 
     /// A list takes the place of everything. Returns the apps for which something changed.
@@ -267,26 +325,29 @@ where
         changed
     }
 
-    /// An object was added or changed. Returns the apps concerned; none when it was known already.
-    pub fn apply(&self, object: K) -> BTreeSet<AppKey> {
+    /// An object was added or changed. Returns the apps concerned.
+    pub fn apply(&self, object: K) -> Concerned {
         let mut state = self.write();
         let version = version_of(object.meta());
         state.version = state.version.max(version);
-        let Some((place, name, app)) = self.place(object.meta()) else { return BTreeSet::new() };
-        let mut concerned = BTreeSet::new();
+        let mut concerned = Concerned::default();
+        let Some((place, name, app)) = self.place(object.meta()) else { return concerned };
         let before = state.kept.get(&place).filter(|before| app.as_ref() != Some(before)).cloned();
         if let Some(before) = before {
             state.kept.remove(&place);
             if state.remove(&before, &name).is_some() {
-                concerned.insert((*before).clone());
+                concerned.changed.insert((*before).clone());
             }
         }
         if let Some(app) = app {
-            let ready = self.lively.stir(&app);
+            let ready = self.lively.stir(&app, state.count(&app).max(1));
+            let matter = (self.matter)(&object);
             let held = if ready { Held::Live(Arc::new(object)) } else { self.packed(object) };
-            let entry = Entry { name, version, held };
-            if state.insert(place, &app, entry) != Some(version) {
-                concerned.insert(app);
+            let entry = Entry { name, version, matter, held };
+            if state.insert(place, &app, entry) == Some(matter) {
+                concerned.seen = Some(app);
+            } else {
+                concerned.changed.insert(app);
             }
         }
         concerned
@@ -320,8 +381,11 @@ where
         }
     }
 
-    /// Makes what is known of an app ready to be read, for more than once.
+    /// Makes what is known of a lively app ready to be read, for more than once.
     fn wake(&self, app: &AppKey) {
+        if !self.lively.has(app) {
+            return;
+        }
         let asleep = |entry: &Entry<K>| matches!(entry.held, Held::Packed(_));
         if !self.read().by_app.get(app).is_some_and(|objects| objects.iter().any(asleep)) {
             return;
@@ -361,6 +425,11 @@ where
     }
 }
 
+/// Where an object of an app is, or belongs.
+fn at<K>(objects: &[Entry<K>], name: &str) -> Result<usize, usize> {
+    objects.binary_search_by(|entry| (*entry.name).cmp(name))
+}
+
 fn versions<'a, K>(state: &'a State<K>, app: &AppKey) -> Vec<(&'a str, u64)> {
     let objects = state.by_app.get(app).into_iter().flatten();
     objects.map(|entry| (&*entry.name, entry.version)).collect()
@@ -391,8 +460,8 @@ mod tests {
     #[test]
     fn an_object_is_kept_with_its_app() {
         let cache = Cache::new(child, Arc::default());
-        assert_eq!(cache.apply(object("a", "shop", 5)), [key("shop")].into());
-        assert_eq!(cache.apply(object("a", "shop", 5)), BTreeSet::new(), "seen before");
+        assert_eq!(cache.apply(object("a", "shop", 5)).changed, [key("shop")].into());
+        assert_eq!(cache.apply(object("a", "shop", 5)).changed, BTreeSet::new(), "seen before");
         assert_eq!(cache.of(&key("shop")).len(), 1);
         assert_eq!(cache.version(), 5);
         assert_eq!(cache.delete(&object("a", "shop", 9).metadata), [key("shop")].into());
@@ -404,7 +473,7 @@ mod tests {
     fn an_object_that_changes_apps_concerns_both() {
         let cache = Cache::new(child, Arc::default());
         cache.apply(object("a", "shop", 5));
-        assert_eq!(cache.apply(object("a", "blog", 6)), [key("blog"), key("shop")].into());
+        assert_eq!(cache.apply(object("a", "blog", 6)).changed, [key("blog"), key("shop")].into());
         assert!(cache.of(&key("shop")).is_empty());
     }
 
@@ -464,8 +533,12 @@ mod tests {
         other.apply(object("c", "shop", 9));
         assert_eq!((cache.of(&key("shop")).len(), live(&cache)), (2, 2));
         cache.pack(&key("shop"));
-        assert_eq!(cache.apply(object("a", "shop", 5)), BTreeSet::new(), "its version is still known");
-        assert_eq!(cache.apply(object("a", "shop", 7)), [key("shop")].into());
+        assert_eq!(
+            cache.apply(object("a", "shop", 5)).changed,
+            BTreeSet::new(),
+            "its version is still known"
+        );
+        assert_eq!(cache.apply(object("a", "shop", 7)).changed, [key("shop")].into());
         assert_eq!((live(&cache), cache.of(&key("shop")).len()), (1, 2));
     }
 
@@ -474,17 +547,34 @@ mod tests {
         let cache = Cache::new(child, Arc::default());
         let app = |number: usize| format!("shop-{number}");
         for number in 0..=MOST_LIVELY {
-            cache.apply(object("a", &app(number), 5));
-            cache.apply(object(&app(number), &app(number), 6));
+            cache.apply(object(&format!("a-{number}"), &app(number), 5));
+        }
+        for number in 0..=MOST_LIVELY {
+            cache.apply(object(&format!("b-{number}"), &app(number), 6));
         }
         let live = |number: usize| {
             let state = cache.read();
             let objects = &state.by_app[&key(&app(number))];
             objects.iter().filter(|entry| matches!(entry.held, Held::Live(_))).count()
         };
-        assert_eq!((live(1), live(MOST_LIVELY)), (1, 0), "object a has moved on");
+        assert_eq!((live(0), live(1), live(MOST_LIVELY)), (2, 2, 0));
         assert_eq!(cache.of(&key(&app(MOST_LIVELY))).len(), 2);
         assert_eq!(live(MOST_LIVELY), 0);
+    }
+
+    #[test]
+    fn what_does_not_matter_is_kept_and_concerns_nobody() {
+        let cache =
+            Cache::new(child, Arc::default()).minding(|object: &ConfigMap| but_status(&object.metadata));
+        assert_eq!(cache.apply(object("a", "shop", 5)).changed, [key("shop")].into());
+        let seen = Concerned { changed: BTreeSet::new(), seen: Some(key("shop")) };
+        assert_eq!(cache.apply(object("a", "shop", 6)), seen);
+        assert_eq!(cache.get(&key("shop"), "a").unwrap().metadata.resource_version.as_deref(), Some("6"));
+        assert_eq!(cache.version(), 6);
+        let mut changed = object("a", "shop", 7);
+        changed.metadata.annotations = Some([("by".to_owned(), "hand".to_owned())].into());
+        assert_eq!(cache.apply(changed).changed, [key("shop")].into());
+        assert_eq!(cache.delete(&object("a", "shop", 9).metadata), [key("shop")].into());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{kind::Kind, snapshot::Snapshot};
+use super::{cache::but_status, kind::Kind, snapshot::Snapshot};
 use crate::{
     api::{HttpRoute, ValidatedApp},
     build::drift::drift,
@@ -57,12 +57,12 @@ pub struct Drifts {
 
 impl Drifts {
     /// With what is known from earlier passes: what persisted, and what did not differ. What is wanted is made of the app
-    /// and of the stored revisions, in these versions, and of what each comparison names.
+    /// and of the stored revisions, named by their UIDs as their data never change, and of what each comparison names.
     pub fn new(
         persisting: BTreeMap<Which, Persisting>,
         known: BTreeSet<u64>,
         app: &ValidatedApp,
-        stored: &[u64],
+        stored: &[String],
     ) -> Self {
         let mut made_of = DefaultHasher::new();
         (app.uid.as_str(), app.generation, stored).hash(&mut made_of);
@@ -113,10 +113,15 @@ impl Drifts {
         }
     }
 
-    /// Names what is wanted and what is there, in its version; none when that has none.
+    /// Names what is wanted and what is there; none when that cannot be told from what it was before. A generation stays
+    /// while only its status changes, which nothing is wanted of.
     fn pair(&self, there: &ObjectMeta, of: impl Hash) -> Option<u64> {
         let mut pair = DefaultHasher::new();
-        (self.made_of, there.uid.as_ref()?, there.resource_version.as_ref()?).hash(&mut pair);
+        (self.made_of, there.uid.as_ref()?).hash(&mut pair);
+        match there.generation {
+            Some(_) => but_status(there).hash(&mut pair),
+            None => there.resource_version.as_ref()?.hash(&mut pair),
+        }
         of.hash(&mut pair);
         Some(pair.finish())
     }
@@ -159,6 +164,11 @@ pub fn marked_ingress(ingress: Ingress) -> Ingress {
 /// With a mark of what is wanted, the backends aside: their weights move with every rollout.
 pub fn marked_route(route: HttpRoute) -> HttpRoute {
     with_mark(route, |bare| bare.spec.rules.clear())
+}
+
+/// The mark of what was wanted when an object was last written.
+pub fn mark(meta: &ObjectMeta) -> Option<&String> {
+    meta.annotations.as_ref()?.get(APPLIED)
 }
 
 /// With a mark of what is wanted, but for what `moves` takes away.
@@ -230,8 +240,8 @@ mod tests {
         let mut seen = wanted();
         seen.metadata.uid = Some("u".to_owned());
         seen.metadata.resource_version = Some("7".to_owned());
-        let asked = |known: BTreeSet<u64>, app: &ValidatedApp, stored: &[u64], seen: &Service, of: &str| {
-            let mut drifts = Drifts::new(BTreeMap::new(), known, app, stored);
+        let asked = |known: BTreeSet<u64>, app: &ValidatedApp, stored: &str, seen: &Service, of: &str| {
+            let mut drifts = Drifts::new(BTreeMap::new(), known, app, &[stored.to_owned()]);
             let mut compared = false;
             assert!(!drifts.differs(seen, of, || {
                 compared = true;
@@ -239,14 +249,20 @@ mod tests {
             }));
             (compared, drifts.same)
         };
-        let (compared, known) = asked(BTreeSet::new(), &app, &[5], &seen, "wide");
+        let (compared, known) = asked(BTreeSet::new(), &app, "r5", &seen, "wide");
         assert!(compared);
-        assert_eq!(asked(known.clone(), &app, &[5], &seen, "wide"), (false, known.clone()));
-        assert!(asked(known.clone(), &app, &[6], &seen, "wide").0, "a revision changed");
-        assert!(asked(known.clone(), &app, &[5], &seen, "only").0, "it is made of something else");
+        assert_eq!(asked(known.clone(), &app, "r5", &seen, "wide"), (false, known.clone()));
+        assert!(asked(known.clone(), &app, "r6", &seen, "wide").0, "there is another revision");
+        assert!(asked(known.clone(), &app, "r5", &seen, "only").0, "it is made of something else");
         let changed = ValidatedApp { generation: app.generation + 1, ..app.clone() };
-        assert!(asked(known.clone(), &changed, &[5], &seen, "wide").0, "the spec changed");
+        assert!(asked(known.clone(), &changed, "r5", &seen, "wide").0, "the spec changed");
         seen.metadata.resource_version = Some("8".to_owned());
-        assert!(asked(known, &app, &[5], &seen, "wide").0, "the child changed");
+        assert!(asked(known, &app, "r5", &seen, "wide").0, "the child changed");
+        seen.metadata.generation = Some(1);
+        let (_, known) = asked(BTreeSet::new(), &app, "r5", &seen, "wide");
+        seen.metadata.resource_version = Some("9".to_owned());
+        assert!(!asked(known.clone(), &app, "r5", &seen, "wide").0, "its status changed");
+        seen.metadata.annotations.get_or_insert_default().insert("by".to_owned(), "hand".to_owned());
+        assert!(asked(known, &app, "r5", &seen, "wide").0, "its metadata changed");
     }
 }

@@ -5,8 +5,9 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -29,19 +30,20 @@ const SERIES: SignedDuration = SignedDuration::from_mins(6);
 /// Longest note the API server takes, in bytes.
 const LONGEST_NOTE: usize = 1024;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    uid: String,
-    reason: String,
-    note: String,
-}
+/// An event that was published, by a hash of what it says about what.
+type Key = u64;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Seen {
-    namespace: String,
-    name: String,
+    name: Box<str>,
     count: i32,
     at: Timestamp,
+}
+
+impl Seen {
+    fn lasts(&self, now: Timestamp) -> bool {
+        self.at.duration_until(now) < SERIES
+    }
 }
 
 /// Publishes events.
@@ -49,50 +51,61 @@ pub struct Recorder {
     writer: Arc<Writer>,
     instance: String,
     number: AtomicU64,
+    hash: RandomState,
     seen: Mutex<HashMap<Key, Seen>>,
 }
 
 impl Recorder {
     /// A recorder; `instance` names this process.
     pub fn new(writer: Arc<Writer>, instance: String) -> Self {
-        Self { writer, instance, number: AtomicU64::new(0), seen: Mutex::new(HashMap::new()) }
+        let (number, hash, seen) = (AtomicU64::new(0), RandomState::new(), Mutex::default());
+        Self { writer, instance, number, hash, seen }
     }
 
     /// Publishes an event about an object. That it cannot be published is logged and no failure of anything.
     pub async fn publish(&self, about: &ObjectReference, event: &Event) {
         let now = Timestamp::now();
-        let namespace = about.namespace.clone().unwrap_or_default();
+        let namespace = about.namespace.as_deref().unwrap_or_default();
         let note = cut(&event.note, LONGEST_NOTE);
-        let key = Key {
-            uid: about.uid.clone().unwrap_or_default(),
-            reason: event.reason.to_owned(),
-            note: note.to_owned(),
-        };
-        let known = {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.retain(|_, seen| seen.at.duration_until(now) < SERIES);
-            seen.get_mut(&key).map(|seen| {
-                seen.count += 1;
-                seen.at = now;
-                seen.clone()
-            })
-        };
-        let result = if let Some(seen) = known {
-            let patch = json!({"series": {"count": seen.count, "lastObservedTime": MicroTime(now)}});
-            self.writer.republish::<ApiEvent>(&seen.namespace, &seen.name, &patch).await
+        let key = self.hash.hash_one((&about.uid, event.reason, note));
+        let result = if let Some((name, count)) = self.again(key, now) {
+            let patch = json!({"series": {"count": count, "lastObservedTime": MicroTime(now)}});
+            self.writer.republish::<ApiEvent>(namespace, &name, &patch).await
         } else {
             let object = self.object(about, event, note, now);
-            let name = object.metadata.name.clone().unwrap_or_default();
-            let result = self.writer.publish(&namespace, &object).await;
+            let result = self.writer.publish(namespace, &object).await;
             if result.is_ok() {
-                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.insert(key, Seen { namespace, name, count: 1, at: now });
+                let name = object.metadata.name.unwrap_or_default().into_boxed_str();
+                self.seen().insert(key, Seen { name, count: 1, at: now });
             }
             result
         };
         if let Err(error) = result {
             tracing::warn!(reason = event.reason, %error, "an event was not published");
         }
+    }
+
+    /// The name of an event that is published again, and how often it was.
+    fn again(&self, key: Key, now: Timestamp) -> Option<(Box<str>, i32)> {
+        let mut seen = self.seen();
+        let known = seen.get_mut(&key).filter(|known| known.lasts(now))?;
+        known.count += 1;
+        known.at = now;
+        Some((known.name.clone(), known.count))
+    }
+
+    /// Forgets what was published long ago.
+    pub fn rest(&self) {
+        let now = Timestamp::now();
+        let mut seen = self.seen();
+        seen.retain(|_, seen| seen.lasts(now));
+        if seen.capacity() > 4 * seen.len() {
+            seen.shrink_to_fit();
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<Key, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn object(&self, about: &ObjectReference, event: &Event, note: &str, now: Timestamp) -> ApiEvent {

@@ -6,15 +6,18 @@
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// An object, if it can be read.
-#[derive(Clone, Debug)]
-pub struct Guarded<K>(pub Result<K, Box<Invalid>>);
+/// An object's text, as it was sent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Sent(Box<RawValue>);
 
-/// One that cannot be.
+/// Reads an object of its text, from which may be missing who set which field.
+pub type Read<K> = fn(&str) -> serde_json::Result<K>;
+
+/// One that cannot be read.
 #[derive(Clone, Debug)]
 pub struct Invalid {
     /// What it is called, and in which version.
@@ -23,36 +26,30 @@ pub struct Invalid {
     pub error: String,
 }
 
-impl<K: Resource> Guarded<K> {
-    /// Its metadata.
-    pub fn meta(&self) -> &ObjectMeta {
-        match &self.0 {
-            Ok(object) => object.meta(),
-            Err(invalid) => &invalid.metadata,
-        }
-    }
-}
-
-/// All that is read of one that cannot be read.
+/// All that is read of one that cannot be read, or is gone.
 #[derive(Deserialize)]
 struct Named {
     metadata: ObjectMeta,
 }
 
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
-        let text = without_managed_fields(raw.get());
-        match serde_json::from_str(&text) {
-            Ok(object) => Ok(Self(Ok(object))),
-            Err(error) => {
-                let Named { metadata } = serde_json::from_str(&text).map_err(D::Error::custom)?;
-                let error = error.to_string();
-                // Where in a text that nobody else sees.
-                let error = error.split(" at line ").next().unwrap_or_default().to_owned();
-                Ok(Self(Err(Box::new(Invalid { metadata, error }))))
-            }
-        }
+impl Sent {
+    /// The object, unless it cannot be read. Errors when not even its metadata can be.
+    pub fn read<K>(&self, read: Read<K>) -> serde_json::Result<Result<K, Box<Invalid>>> {
+        let text = without_managed_fields(self.0.get());
+        let error = match read(&text) {
+            Ok(object) => return Ok(Ok(object)),
+            Err(error) => error.to_string(),
+        };
+        let Named { metadata } = serde_json::from_str(&text)?;
+        // Where in a text that nobody else sees.
+        let error = error.split(" at line ").next().unwrap_or_default().to_owned();
+        Ok(Err(Box::new(Invalid { metadata, error })))
+    }
+
+    /// Its metadata.
+    pub fn meta(&self) -> serde_json::Result<ObjectMeta> {
+        let Named { metadata } = serde_json::from_str(&without_managed_fields(self.0.get()))?;
+        Ok(metadata)
     }
 }
 
@@ -95,9 +92,8 @@ mod tests {
     #[test]
     fn who_set_what_is_left_out_and_nothing_else() {
         let text = r#"{"metadata":{"name":"a","managedFields":[{"manager":"x]\"]","fieldsV1":{"f:a":["]"]}},{}],"uid":"u"},"data":{"k":"\"managedFields\":[1]"}}"#;
-        let Guarded(Ok(map)) = serde_json::from_str::<Guarded<ConfigMap>>(text).unwrap() else {
-            panic!("it cannot be read")
-        };
+        let sent: Sent = serde_json::from_str(text).unwrap();
+        let map: ConfigMap = sent.read(|text| serde_json::from_str(text)).unwrap().unwrap();
         assert_eq!(map.metadata.managed_fields, Some(Vec::new()));
         assert_eq!(map.metadata.uid.as_deref(), Some("u"));
         assert_eq!(map.data.unwrap()["k"], "\"managedFields\":[1]");
@@ -108,13 +104,17 @@ mod tests {
     fn one_that_cannot_be_read_hides_no_other() {
         let list = r#"{"metadata":{"resourceVersion":"9"},"items":[
             {"metadata":{"name":"a","resourceVersion":"7"},"data":{"k":1}}, {"metadata":{"name":"b"}}]}"#;
-        let list: ObjectList<Guarded<ConfigMap>> = serde_json::from_str(list).unwrap();
-        let invalid = list.items[0].0.as_ref().unwrap_err();
+        let list: ObjectList<Sent> = serde_json::from_str(list).unwrap();
+        let read = |sent: &Sent| sent.read::<ConfigMap>(|text| serde_json::from_str(text)).unwrap();
+        let invalid = read(&list.items[0]).unwrap_err();
         assert_eq!(invalid.error, "invalid type: integer `1`, expected a string");
-        assert_eq!(list.items[0].meta().resource_version.as_deref(), Some("7"));
-        assert_eq!(list.items[1].meta().name.as_deref(), Some("b"));
-        let event = r#"{"type":"ADDED","object":{"metadata":{"name":"a"}}}"#;
-        let event: WatchEvent<Guarded<ConfigMap>> = serde_json::from_str(event).unwrap();
-        assert!(matches!(event, WatchEvent::Added(Guarded(Ok(_)))));
+        assert_eq!(invalid.metadata.resource_version.as_deref(), Some("7"));
+        assert_eq!(read(&list.items[1]).unwrap().metadata.name.as_deref(), Some("b"));
+        let event = r#"{"type":"DELETED","object":{"metadata":{"name":"a"}}}"#;
+        let event: WatchEvent<Sent> = serde_json::from_str(event).unwrap();
+        let WatchEvent::Deleted(gone) = event else { panic!("{event:?}") };
+        assert_eq!(gone.meta().unwrap().name.as_deref(), Some("a"));
+        let nameless: Sent = serde_json::from_str("{}").unwrap();
+        assert!(nameless.meta().is_err());
     }
 }

@@ -110,10 +110,10 @@ impl Health {
         })
     }
 
-    /// A watch of a namespace is not open that every app needs, and nobody is to be told of it. There will be news of all apps
-    /// when it is.
-    pub fn is_blind(&self, namespace: &str) -> bool {
-        self.since(namespace, Needs::NoRoutes).is_none() && self.fault(namespace, Needs::Everything).is_none()
+    /// A watch of a namespace is not open that is needed, and nobody is to be told of it. There will be news of all apps when
+    /// it is.
+    pub fn is_blind(&self, namespace: &str, needs: Needs) -> bool {
+        self.since(namespace, needs).is_none() && self.fault(namespace, needs).is_none()
     }
 
     /// The cluster knows a kind, as far as the watch of it in this namespace has found.
@@ -218,7 +218,7 @@ mod tests {
         let jobs = health.gauge(None, Kind::Job);
         assert_eq!(health.faults().len(), 2);
         pods.synced();
-        assert!(!pods.up() && health.is_blind("any"));
+        assert!(!pods.up() && health.is_blind("any", Needs::Everything));
         jobs.synced();
         assert_eq!(health.since("any", Needs::Everything), None);
         assert!(jobs.up(), "now it is whole");
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(health.faults(), ["Job in all namespaces: no route"]);
         assert!(health.since("any", Needs::Everything).is_none());
         assert!(jobs.up());
-        assert!(!health.is_blind("any"));
+        assert!(!health.is_blind("any", Needs::Everything));
         health.stop();
         assert_eq!(health.faults(), ["stopping"]);
     }

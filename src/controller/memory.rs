@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    cache::{AppKey, version_of},
+    cache::AppKey,
     drift::{Persisting, Which},
     snapshot::Snapshot,
 };
@@ -38,6 +38,8 @@ pub struct Remembered {
     pub memo: Memo,
     /// When the last pass began.
     pub begun: Option<Instant>,
+    /// A rollout was under way at its end.
+    pub moving: bool,
     /// When the status was last written.
     pub reported: Option<Timestamp>,
 }
@@ -68,8 +70,8 @@ type Spec = (Option<String>, Option<i64>, bool, Option<String>);
 /// The stored revisions of an app.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// The versions of all their objects.
-    pub versions: Vec<u64>,
+    /// The UIDs of all their objects, whose data never change.
+    pub uids: Vec<String>,
     /// Those that can be read.
     pub revisions: BTreeMap<RevisionName, Revision>,
     /// A sentence for each that cannot.
@@ -94,14 +96,14 @@ impl Memo {
 
     /// The stored revisions.
     pub fn stored(&mut self, snapshot: &Snapshot) -> Arc<Stored> {
-        // A version is that of one object.
-        let versions: Vec<u64> =
-            snapshot.revisions.iter().map(|object| version_of(&object.metadata)).collect();
-        if let Some(stored) = self.stored.as_ref().filter(|stored| stored.versions == versions) {
+        let owned = snapshot.revisions.iter().filter(|object| snapshot.owns(&object.metadata));
+        let uids = owned.map(|object| object.metadata.uid.as_deref().unwrap_or_default());
+        if let Some(stored) = self.stored.as_ref().filter(|stored| uids.clone().eq(&stored.uids)) {
             return stored.clone();
         }
+        let uids = uids.map(str::to_owned).collect();
         let (revisions, unreadable) = snapshot.stored();
-        let stored = Arc::new(Stored { versions, revisions, unreadable });
+        let stored = Arc::new(Stored { uids, revisions, unreadable });
         self.stored = Some(stored.clone());
         stored
     }
@@ -125,6 +127,11 @@ impl Memory {
     /// When the last pass over an app began.
     pub fn begun(&self, app: &AppKey) -> Option<Instant> {
         self.with(|memory| memory.get(app)?.begun)
+    }
+
+    /// Whether a rollout was under way at the end of the last pass.
+    pub fn moving(&self, app: &AppKey) -> bool {
+        self.with(|memory| memory.get(app).is_some_and(|known| known.moving))
     }
 
     /// Remembers.

@@ -23,9 +23,9 @@ use super::{
     memory::{Memo, Memory, Remembered, Stored},
     observe::{self, Observed},
     scope::Scope,
-    snapshot::Snapshot,
+    snapshot::{Needs, Snapshot},
     status,
-    writer::Writer,
+    writer::{Pace, Writer},
 };
 use crate::{
     analysis::Runner,
@@ -39,11 +39,8 @@ use crate::{
 const ROUNDS: usize = 4;
 /// Between two writes of a status in which only wording, counts and gates have changed: pods become ready one by one. So
 /// many times as long as the API server takes to answer a write: who waits for it is not made to wait for these.
-const BETWEEN_REPORTS: u32 = 100;
-/// At least.
-const SHORTEST_BETWEEN_REPORTS: Duration = Duration::from_secs(1);
-/// At most.
-const LONGEST_BETWEEN_REPORTS: Duration = Duration::from_secs(10);
+const BETWEEN_REPORTS: Pace =
+    Pace { times: 100, least: Duration::from_secs(1), most: Duration::from_secs(30) };
 
 /// What came of a pass.
 #[derive(Debug)]
@@ -111,8 +108,10 @@ struct Pass<'a> {
     stored: &'a BTreeMap<RevisionName, Revision>,
     goal: Goal,
     world: World,
-    /// The app as last written, for the next write.
-    written: PhoenixApp,
+    /// The version of the app as last written, for the next write.
+    version: String,
+    /// The status as last written.
+    written: Option<PhoenixAppStatus>,
     /// The status that is planned from.
     status: PhoenixAppStatus,
     applied: Applied,
@@ -132,9 +131,10 @@ impl Reconciler {
         self.scopes.get(&None).or_else(|| self.scopes.get(&Some(key.namespace.clone())))
     }
 
-    /// Whether there is such an app.
-    pub fn knows(&self, key: &AppKey) -> bool {
-        self.scope(key).is_some_and(|scope| scope.knows(key))
+    /// There is such an app, and nothing can be done with it whatever it needs: there will be news of it.
+    pub fn is_blind(&self, key: &AppKey) -> bool {
+        Needs::ALL.into_iter().all(|needs| self.health.is_blind(&key.namespace, needs))
+            && self.scope(key).is_some_and(|scope| scope.knows(key))
     }
 
     /// Every app.
@@ -147,6 +147,7 @@ impl Reconciler {
         for app in self.scopes.values().flat_map(|scope| scope.rest(quiet)) {
             self.memory.rest(&app);
         }
+        self.recorder.rest();
     }
 
     /// One pass. With `probe`, what a fault prevented last time is tried again.
@@ -157,8 +158,7 @@ impl Reconciler {
             return Outcome::Gone;
         };
         let needs = scope.needs(key, &app);
-        let seen = self.health.since(&key.namespace, needs).is_some();
-        if !seen && self.health.fault(&key.namespace, needs).is_none() {
+        if self.health.is_blind(&key.namespace, needs) {
             return Outcome::Blind;
         }
         let behind = self.fresh(|freshness| freshness.behind(key, |kind| scope.version(kind)));
@@ -179,7 +179,7 @@ impl Reconciler {
         let generation = snapshot.app.metadata.generation.unwrap_or_default();
         let mut remembered = self.memory.of(key, generation);
         let read = remembered.memo.stored(snapshot);
-        let Stored { versions, revisions: stored, unreadable } = &*read;
+        let Stored { uids, revisions: stored, unreadable } = &*read;
         let Observed { mut world, wake, killed } = observe::observe(snapshot, stored);
         world.measured = self.runner.answers(key);
         let mut status = snapshot.app.status.clone().unwrap_or_default();
@@ -192,7 +192,7 @@ impl Reconciler {
         let (goal, app) = match &valid {
             Ok(app) => {
                 let known = std::mem::take(&mut remembered.same);
-                let mut drifts = Drifts::new(remembered.drifts.clone(), known, app, versions);
+                let mut drifts = Drifts::new(remembered.drifts.clone(), known, app, uids);
                 observe::compare(&mut world, snapshot, app, stored, &self.settings, &mut drifts);
                 remembered.same = std::mem::take(&mut drifts.same);
                 status::note_drifts(&mut status, &drifts, generation, snapshot.now);
@@ -222,7 +222,6 @@ impl Reconciler {
         let forbidden = world.edge.take();
         world.edge = forbidden.clone().or_else(|| remembered.edge.first().map(|(_, fault)| fault.clone()));
         let refused = if probe { Vec::new() } else { remembered.edge.clone() };
-        let written = (*snapshot.app).clone();
         let mut pass = Pass {
             key,
             snapshot,
@@ -230,7 +229,8 @@ impl Reconciler {
             stored,
             goal,
             world,
-            written,
+            version: snapshot.app.metadata.resource_version.clone().unwrap_or_default(),
+            written: snapshot.app.status.clone(),
             status,
             applied,
             refused,
@@ -263,7 +263,9 @@ impl Reconciler {
         };
         remembered.reported = pass.reported;
         remembered.begun = Some(begun);
-        if !snapshot.lively {
+        remembered.moving =
+            pass.status.candidate.as_ref().is_some_and(|candidate| candidate.verdict.is_none());
+        if !self.scope(key).is_some_and(|scope| scope.is_lively(key)) {
             remembered.memo = Memo::default();
         }
         self.memory.keep(key, remembered);
@@ -281,8 +283,8 @@ impl Reconciler {
             if pass.snapshot.since.is_none() {
                 status::keep_counts(&mut status, &pass.status);
             }
-            // Making sure of the Secret follows from nothing, and its answer belongs into the same status.
-            let asks = matches!(writes.as_slice(), [Write::PostSecret { .. }]);
+            // Making sure of the Secret comes alone and follows from nothing, and its answer belongs into the same status.
+            let asks = writes.iter().any(|write| matches!(write, Write::PostSecret { .. }));
             let same = status::same_facts(&pass.status, &status);
             let writes_first = asks || (after_fault && !writes.is_empty() && same);
             if !writes_first {
@@ -319,11 +321,11 @@ impl Reconciler {
         let now = Timestamp::now();
         // A clock that was set back is no reason to wait.
         let last = pass.reported.filter(|last| *last <= now);
-        let between = self.writer.latency() * BETWEEN_REPORTS;
-        let between = between.clamp(SHORTEST_BETWEEN_REPORTS, LONGEST_BETWEEN_REPORTS);
-        let again = last.and_then(|last| last.checked_add(between).ok());
-        let written = pass.written.status.as_ref();
-        let differs = written.is_some_and(|written| written != status && status::may_wait(written, status));
+        let again = last.and_then(|last| last.checked_add(self.writer.wait(BETWEEN_REPORTS)).ok());
+        let differs = pass
+            .written
+            .as_ref()
+            .is_some_and(|written| written != status && status::may_wait(written, status));
         // What a Secret made anew means is told once, and a fault puts the next pass off.
         let telling = pass.world.secret_posted.as_ref().is_some_and(|posted| posted.created);
         let quiet = differs && !telling && pass.world.fault.is_none();
@@ -368,20 +370,18 @@ impl Reconciler {
 
     /// Writes the status if it differs, and tells of every transition.
     async fn write_status(&self, pass: &mut Pass<'_>, status: &PhoenixAppStatus) -> Result<(), Halt> {
-        let before = pass.written.status.clone();
         self.metrics.phase(&pass.key.namespace, &pass.key.name, status.phase);
         pass.status = status.clone();
-        if before.as_ref() == Some(status) {
+        if pass.written.as_ref() == Some(status) {
             return Ok(());
         }
-        pass.written.status = Some(status.clone());
-        let made = self.writer.replace_status(pass.key, &pass.written).await?;
+        let made = self.writer.replace_status(pass.key, &pass.snapshot.app, &pass.version, status).await?;
         pass.reported = Some(Timestamp::now());
-        pass.written.metadata.resource_version = Some(made.version());
-        let before = before.unwrap_or_default();
+        pass.version = made.version();
+        let before = pass.written.replace(status.clone()).unwrap_or_default();
         for event in crate::plan::events(&before, status) {
             tracing::info!(reason = event.reason, "{}", event.note);
-            self.recorder.publish(&reference(&pass.written), &event).await;
+            self.recorder.publish(&reference(&pass.snapshot.app), &event).await;
         }
         for entry in status.history.iter().filter(|entry| !before.history.contains(entry)) {
             let took = entry.started_at.0.duration_until(entry.ended_at.0);

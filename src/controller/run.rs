@@ -28,7 +28,7 @@ use super::{
     reconcile::{Outcome, Reconciler, until},
     scope::{Scope, Start},
     watch::News,
-    writer::Writer,
+    writer::{Pace, Writer},
 };
 use crate::{
     analysis::{Endpoint, Runner},
@@ -44,11 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const HASTE: Duration = Duration::from_millis(50);
 /// From the beginning of a pass to that of the next: one change in a cluster brings about others, and one pass does for
 /// all of them. So many times as long as the API server takes to answer a write: the other controllers are as slow.
-const GATHER: u32 = 5;
-/// At least.
-const SHORTEST_GATHER: Duration = Duration::from_millis(100);
-/// At most.
-const LONGEST_GATHER: Duration = Duration::from_secs(1);
+const GATHER: Pace = Pace { times: 5, least: Duration::from_millis(100), most: Duration::from_secs(1) };
 /// What is known of an app is packed once nothing of it has changed for so long.
 const QUIET: Duration = Duration::from_secs(20);
 
@@ -276,6 +272,8 @@ struct Done {
     key: AppKey,
     outcome: Outcome,
     took: Duration,
+    /// What log lines about it stand in.
+    span: tracing::Span,
 }
 
 struct Driver {
@@ -298,7 +296,7 @@ impl Driver {
     async fn drive(&mut self) {
         loop {
             self.start_due();
-            let due = self.queue.next_due().filter(|_| self.running.len() < self.concurrency);
+            let due = self.queue.next_due(Instant::now()).filter(|_| self.running.len() < self.concurrency);
             let timer = async {
                 match due {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -332,7 +330,7 @@ impl Driver {
             let pass = async move {
                 let began = Instant::now();
                 let outcome = reconciler.reconcile(&key, probe).await;
-                Done { key, outcome, took: began.elapsed() }
+                Done { key, outcome, took: began.elapsed(), span: tracing::Span::current() }
             };
             let task = self.running.spawn(pass.instrument(span));
             self.keys.insert(task.id(), app);
@@ -343,8 +341,13 @@ impl Driver {
     fn hear(&mut self, news: News) {
         match news {
             // Nothing is done with an app until all that it needs is seen: not once for each object of a first list.
-            News::Changed(key) if self.health.is_blind(&key.namespace) && self.reconciler.knows(&key) => {}
+            News::Changed(key) if self.reconciler.is_blind(&key) => {}
             News::Changed(key) => self.ask(key),
+            News::Seen(key) => {
+                if self.waiting.remove(&key) {
+                    self.ask(key);
+                }
+            }
             News::Current => {
                 for key in std::mem::take(&mut self.waiting) {
                     self.ask(key);
@@ -369,16 +372,20 @@ impl Driver {
     /// As soon as possible; soon, if it has just been looked at, or has just failed.
     fn ask(&mut self, key: AppKey) {
         let now = Instant::now();
-        let gather = self.reconciler.writer.latency() * GATHER;
-        let gather = gather.clamp(SHORTEST_GATHER, LONGEST_GATHER);
+        let gather = self.reconciler.writer.wait(GATHER);
         let gathered = self.reconciler.memory.begun(&key).map_or(now, |begun| begun + gather);
         let patient = self.retries.get(&key).map_or(now, |retry| retry.earliest);
-        self.queue.add(key, now.max(gathered).max(patient));
+        self.enqueue(key, now.max(gathered).max(patient));
+    }
+
+    fn enqueue(&mut self, key: AppKey, at: Instant) {
+        let moving = self.reconciler.memory.moving(&key);
+        self.queue.add(key, at, moving);
     }
 
     /// The one place where the results of passes end: logs, metrics, and when to try again.
     fn deal_with(&mut self, done: Result<(tokio::task::Id, Done), tokio::task::JoinError>) {
-        let Done { key, outcome, took } = match done {
+        let Done { key, outcome, took, span } = match done {
             Ok((id, done)) => {
                 self.keys.remove(&id);
                 done
@@ -391,7 +398,6 @@ impl Driver {
                 return;
             }
         };
-        let span = tracing::info_span!("reconcile", namespace = key.namespace, app = key.name);
         let _entered = span.enter();
         self.metrics.reconciled(outcome.label(), took);
         self.queue.done(&key);
@@ -400,7 +406,7 @@ impl Driver {
                 tracing::debug!(?wake, "settled");
                 self.retries.remove(&key);
                 if let Some(at) = wake {
-                    self.queue.add(key, Instant::now() + until(at));
+                    self.enqueue(key, Instant::now() + until(at));
                 }
             }
             Outcome::Behind(kind) => {
@@ -436,7 +442,7 @@ impl Driver {
                     self.resume(key.clone());
                 }
                 if let Some(at) = wake {
-                    self.queue.add(key, Instant::now() + until(at));
+                    self.enqueue(key, Instant::now() + until(at));
                 }
             }
             Outcome::Faulty(fault, false) => {
@@ -456,14 +462,14 @@ impl Driver {
         let retry = Retry { backoff, earliest: now + wait.min(pause), at: now + wait };
         tracing::debug!(failures = backoff.failures(), ?wait, "backing off");
         self.retries.insert(key.clone(), retry);
-        self.queue.add(key, retry.at);
+        self.enqueue(key, retry.at);
     }
 
     /// The wait for the next try goes on.
     fn resume(&mut self, key: AppKey) {
         if let Some(retry) = self.retries.get(&key) {
             let at = retry.at.max(Instant::now() + PATIENCE);
-            self.queue.add(key, at);
+            self.enqueue(key, at);
         }
     }
 }

@@ -9,18 +9,20 @@ use std::{
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment, ReplicaSet},
     batch::v1::Job,
-    core::v1::{ConfigMap, Pod, PodSpec, Service, ServiceAccount},
+    core::v1::{ConfigMap, Pod, PodSpec, PodStatus, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::Ingress,
     policy::v1::PodDisruptionBudget,
     rbac::v1::RoleBinding,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Client, Resource, core::PartialObjectMeta};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{sync::mpsc::UnboundedSender, task::JoinSet};
 
 use super::{
-    cache::{AppKey, Belongs, Cache, Lively, child, itself},
+    cache::{AppKey, Belongs, Cache, Lively, but_status, child, itself, whose},
+    guarded::Read,
     health::Health,
     kind::Kind,
     snapshot::{Needs, Snapshot},
@@ -73,18 +75,32 @@ pub struct Start<'a> {
     pub lively: Arc<Lively>,
 }
 
-/// Nothing to leave out.
-const fn whole<K>(_: &mut K) {}
-
-/// Of a pod, only where it is and how it fares.
-fn prune_pod(pod: &mut Pod) {
-    let node_name = pod.spec.as_mut().and_then(|spec| spec.node_name.take());
-    pod.spec = Some(PodSpec { node_name, ..PodSpec::default() });
+/// Reads all of an object.
+fn whole<K: DeserializeOwned>(text: &str) -> serde_json::Result<K> {
+    serde_json::from_str(text)
 }
 
-/// Its status tells nothing that is needed.
-fn prune_ingress(ingress: &mut Ingress) {
-    ingress.status = None;
+/// Reads of a pod only where it is and how it fares.
+fn lean_pod(text: &str) -> serde_json::Result<Pod> {
+    #[derive(Deserialize)]
+    struct Lean {
+        metadata: ObjectMeta,
+        spec: Option<Place>,
+        status: Option<PodStatus>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Place {
+        node_name: Option<String>,
+    }
+    let Lean { metadata, spec, status } = serde_json::from_str(text)?;
+    let node_name = spec.and_then(|spec| spec.node_name);
+    Ok(Pod { metadata, spec: Some(PodSpec { node_name, ..PodSpec::default() }), status })
+}
+
+/// Reads an Ingress without its status, which tells nothing that is needed.
+fn lean_ingress(text: &str) -> serde_json::Result<Ingress> {
+    Ok(Ingress { status: None, ..whole(text)? })
 }
 
 impl Scope {
@@ -107,7 +123,7 @@ impl Scope {
             deployments: begin.typed(Some(of_app), child, whole),
             replica_sets: begin.metadata::<ReplicaSet>(of_app),
             // On pods of Deployments, migrations and smoke tests.
-            pods: begin.typed(Some(labels::REVISION), child, prune_pod),
+            pods: begin.typed(Some(labels::REVISION), child, lean_pod),
             services: begin.typed(Some(of_app), child, whole),
             slices: begin.typed(Some(of_app), child, whole),
             // On those of migrations and smoke tests.
@@ -115,14 +131,19 @@ impl Scope {
             config_maps: begin.typed(Some(of_app), child, whole),
             service_accounts: begin.typed(Some(of_app), child, whole),
             role_bindings: begin.typed(Some(of_app), child, whole),
-            budgets: begin.typed(Some(of_app), child, whole),
-            ingresses: begin.typed(Some(of_app), child, prune_ingress),
+            budgets: begin.minding(of_app, |budget| but_status(&budget.metadata)),
+            ingresses: begin.typed(Some(of_app), child, lean_ingress),
         }
     }
 
     /// Every app.
     pub fn apps(&self) -> impl Iterator<Item = AppKey> + use<> {
         self.apps.apps().into_iter()
+    }
+
+    /// Something has happened to the app not long ago.
+    pub fn is_lively(&self, key: &AppKey) -> bool {
+        self.lively.has(key)
     }
 
     /// Whether there is such an app.
@@ -213,7 +234,6 @@ impl Scope {
             budgets: self.budgets.of(key),
             ingresses: self.ingresses.of(key),
             routes: self.routes.of(key),
-            lively: self.lively.has(key),
             gateway_api: health.knows(&key.namespace, Kind::HttpRoute),
             going: BTreeSet::new(),
             needs,
@@ -224,14 +244,15 @@ impl Scope {
 }
 
 impl Start<'_> {
-    fn typed<K: Child>(
-        &mut self,
-        selector: Option<&str>,
-        belongs: Belongs,
-        prune: fn(&mut K),
-    ) -> Arc<Cache<K>> {
-        let source = Source::new(self.client.clone(), self.namespace.as_deref());
-        self.watch(source, selector, belongs, prune, None)
+    fn typed<K: Child>(&mut self, selector: Option<&str>, belongs: Belongs, read: Read<K>) -> Arc<Cache<K>> {
+        let cache = Cache::new(belongs, self.lively.clone());
+        self.watch(self.source(), selector, cache, read, None)
+    }
+
+    /// Of a kind of which only this matters.
+    fn minding<K: Child>(&mut self, selector: &str, matter: fn(&K) -> u64) -> Arc<Cache<K>> {
+        let cache = Cache::new(child, self.lively.clone()).minding(matter);
+        self.watch(self.source(), Some(selector), cache, whole, None)
     }
 
     /// Of a kind that the cluster may not know. While it does not, it is looked for only if `needed`.
@@ -240,32 +261,39 @@ impl Start<'_> {
         selector: &str,
         needed: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Arc<Cache<K>> {
-        let source = Source::new(self.client.clone(), self.namespace.as_deref());
-        self.watch(source, Some(selector), child, whole, Some(Box::new(needed)))
+        let cache = Cache::new(child, self.lively.clone());
+        self.watch(self.source(), Some(selector), cache, whole, Some(Box::new(needed)))
     }
 
+    /// The metadata of a kind of which only matters whose it is.
     fn metadata<K: Child>(&mut self, selector: &str) -> Arc<Cache<PartialObjectMeta<K>>> {
         let source = Source::metadata(self.client.clone(), self.namespace.as_deref());
-        self.watch(source, Some(selector), child, whole, None)
+        let cache = Cache::new(child, self.lively.clone())
+            .minding(|object: &PartialObjectMeta<K>| whose(&object.metadata));
+        self.watch(source, Some(selector), cache, whole, None)
+    }
+
+    fn source<K: Child>(&self) -> Source<K> {
+        Source::new(self.client.clone(), self.namespace.as_deref())
     }
 
     fn watch<K>(
         &mut self,
         source: Source<K>,
         selector: Option<&str>,
-        belongs: Belongs,
-        prune: fn(&mut K),
+        cache: Cache<K>,
+        read: Read<K>,
         optional: Option<Needed>,
     ) -> Arc<Cache<K>>
     where
         K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        let cache = Arc::new(Cache::new(belongs, self.lively.clone()));
+        let cache = Arc::new(cache);
         let watch = Watch {
             source,
             selector: selector.map(str::to_owned),
             cache: cache.clone(),
-            prune,
+            read,
             timeout: self.timeout,
             gauge: self.health.gauge(self.namespace.clone(), Kind::of::<K>()),
             news: self.news.clone(),

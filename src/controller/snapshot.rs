@@ -70,8 +70,6 @@ pub struct Snapshot {
     pub ingresses: Vec<Arc<Ingress>>,
     /// Routes of the Gateway API.
     pub routes: Vec<Arc<HttpRoute>>,
-    /// Something has happened to the app not long ago.
-    pub lively: bool,
     /// The cluster knows those.
     pub gateway_api: bool,
     /// UIDs of objects that were deleted and are still seen.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{drift::Drifts, pods};
 use crate::{
-    api::{EffectiveStatus, PhoenixAppStatus, ValidatedApp},
+    api::{Candidate, EffectiveStatus, PhoenixAppStatus, ValidatedApp},
     build::{Revision, Settings, render},
 };
 
@@ -104,81 +104,81 @@ pub fn keep_counts(status: &mut PhoenixAppStatus, known: &PhoenixAppStatus) {
 /// Whether two statuses hold the same facts: what cannot be computed anew, and so is written before acting on it.
 /// The progress clock is none of them: it starts with the writes.
 pub fn same_facts(one: &PhoenixAppStatus, other: &PhoenixAppStatus) -> bool {
-    fn facts(status: &PhoenixAppStatus) -> PhoenixAppStatus {
-        let PhoenixAppStatus {
-            stable,
-            previous,
-            promotion,
-            candidate,
-            attempt,
-            bake,
-            route,
-            kept,
-            drained_at,
-            paused,
-            restarts,
-            secrets_for,
-            migration,
-            follow_up,
-            analysis,
-            smoke_tests,
-            last_command,
-            history,
-            observed_generation: _,
-            phase: _,
-            message: _,
-            replicas: _,
-            ready_replicas: _,
-            selector: _,
-            effective: _,
-            cluster: _,
-            rollback_safe: _,
-            workers: _,
-            conditions: _,
-        } = status.clone();
-        let candidate = candidate.map(|mut candidate| {
-            candidate.progress = None;
-            candidate
-        });
-        PhoenixAppStatus {
-            stable,
-            previous,
-            promotion,
-            candidate,
-            attempt,
-            bake,
-            route,
-            kept,
-            drained_at,
-            paused,
-            restarts,
-            secrets_for,
-            migration,
-            follow_up,
-            analysis,
-            smoke_tests,
-            last_command,
-            history,
-            ..PhoenixAppStatus::default()
+    let PhoenixAppStatus {
+        stable,
+        previous,
+        promotion,
+        candidate,
+        attempt,
+        bake,
+        route,
+        kept,
+        drained_at,
+        paused,
+        restarts,
+        secrets_for,
+        migration,
+        follow_up,
+        analysis,
+        smoke_tests,
+        last_command,
+        history,
+        observed_generation: _,
+        phase: _,
+        message: _,
+        replicas: _,
+        ready_replicas: _,
+        selector: _,
+        effective: _,
+        cluster: _,
+        rollback_safe: _,
+        workers: _,
+        conditions: _,
+    } = one;
+    *stable == other.stable
+        && *previous == other.previous
+        && *promotion == other.promotion
+        && same_candidate(candidate.as_ref(), other.candidate.as_ref())
+        && *attempt == other.attempt
+        && *bake == other.bake
+        && *route == other.route
+        && *kept == other.kept
+        && *drained_at == other.drained_at
+        && *paused == other.paused
+        && *restarts == other.restarts
+        && *secrets_for == other.secrets_for
+        && *migration == other.migration
+        && *follow_up == other.follow_up
+        && *analysis == other.analysis
+        && *smoke_tests == other.smoke_tests
+        && *last_command == other.last_command
+        && *history == other.history
+}
+
+/// The same but for the progress clock.
+fn same_candidate(one: Option<&Candidate>, other: Option<&Candidate>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => {
+            let progress = one.progress.clone();
+            *one == Candidate { progress, ..other.clone() }
         }
+        (one, other) => one.is_none() && other.is_none(),
     }
-    facts(one) == facts(other)
 }
 
 /// Whether a status may be told together with what comes after it: only its wording, counts and gates have changed, not
 /// its phase.
 pub fn may_wait(written: &PhoenixAppStatus, status: &PhoenixAppStatus) -> bool {
     // Which conditions there are, and whether it is ready: those that stand for trouble come and go.
-    let verdict = |status: &PhoenixAppStatus| {
-        let ready = status.conditions.iter().find(|one| one.type_ == "Ready").map(|one| one.status.clone());
-        let kinds: BTreeSet<String> = status.conditions.iter().map(|one| one.type_.clone()).collect();
-        (ready, kinds)
-    };
-    same_facts(written, status)
-        && written.phase == status.phase
+    fn verdict(status: &PhoenixAppStatus) -> (Option<&String>, BTreeSet<&str>) {
+        let ready = status.conditions.iter().find(|one| one.type_ == "Ready").map(|one| &one.status);
+        (ready, status.conditions.iter().map(|one| one.type_.as_str()).collect())
+    }
+    written.phase == status.phase
         && written.observed_generation == status.observed_generation
         && written.cluster == status.cluster
         && verdict(written) == verdict(status)
+        && same_facts(written, status)
 }
 
 #[cfg(test)]

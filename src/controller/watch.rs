@@ -23,9 +23,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     backoff::jitter,
-    cache::{AppKey, Cache, Listed, number},
+    cache::{AppKey, Cache, Concerned, Listed, number},
     errors::{Call, CallError, Verdict},
-    guarded::{Guarded, Invalid},
+    guarded::{Invalid, Read, Sent},
     health::{Down, Gauge},
     kind::Kind,
 };
@@ -48,7 +48,7 @@ const ABSENT_WAIT: Duration = Duration::from_secs(20);
 pub type Needed = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// Events of a watch.
-type Events<K> = BoxStream<'static, kube::Result<WatchEvent<Guarded<K>>>>;
+type Events = BoxStream<'static, kube::Result<WatchEvent<Sent>>>;
 
 /// What is listed and watched.
 pub struct Source<K> {
@@ -65,13 +65,13 @@ impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static> Source<
         Self { client, url: K::url_path(&(), namespace), only_metadata: false, kind: PhantomData }
     }
 
-    async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<Guarded<K>>> {
+    async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<Sent>> {
         let request = Request::new(self.url.as_str());
         let request = if self.only_metadata { request.list_metadata(params) } else { request.list(params) };
         self.client.request(request.map_err(kube::Error::BuildRequest)?).await
     }
 
-    async fn watch(&self, params: &WatchParams, version: &str) -> kube::Result<Events<K>> {
+    async fn watch(&self, params: &WatchParams, version: &str) -> kube::Result<Events> {
         let request = Request::new(self.url.as_str());
         let request = if self.only_metadata {
             request.watch_metadata(params, version)
@@ -95,6 +95,8 @@ impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static> Source<
 pub enum News {
     /// Something of this app has changed.
     Changed(AppKey),
+    /// A cache has moved on without a change that matters to this app, which may go on if it waits for that.
+    Seen(AppKey),
     /// A cache has moved on without a change: apps that wait for it may go on.
     Current,
     /// A watch is open (again), or is not any more: every app is to be looked at.
@@ -124,8 +126,8 @@ pub struct Watch<K> {
     pub selector: Option<String>,
     /// Where they are kept.
     pub cache: Arc<Cache<K>>,
-    /// Leaves out what is not needed.
-    pub prune: fn(&mut K),
+    /// Reads what is needed of them.
+    pub read: Read<K>,
     /// Longest wait for a list, or for a watch to open.
     pub timeout: Duration,
     /// How it stands.
@@ -223,7 +225,8 @@ where
         let version = loop {
             let page = self.timed("list", self.source.list(&params)).await?;
             for object in page.items {
-                if let Ok(object) = self.readable(object) {
+                let object = self.readable(&object).map_err(|error| self.garbled("list", error))?;
+                if let Ok(object) = object {
                     self.cache.add(&mut list, object);
                 }
             }
@@ -258,15 +261,26 @@ where
             let Some(event) = self.next(&mut events).await? else { return Ok(End::Closed) };
             match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    keep(version, object.meta().resource_version.as_ref());
-                    self.tell(match self.readable(object) {
-                        Ok(object) => self.cache.apply(object),
-                        Err(unreadable) => self.cache.delete(&unreadable),
-                    });
+                    let object = self.readable(&object).map_err(|error| self.garbled("watch", error))?;
+                    match object {
+                        Ok(object) => {
+                            keep(version, object.meta());
+                            let Concerned { changed, seen } = self.cache.apply(object);
+                            self.tell(changed);
+                            if let Some(app) = seen {
+                                self.send(News::Seen(app));
+                            }
+                        }
+                        Err(unreadable) => {
+                            keep(version, &unreadable);
+                            self.tell(self.cache.delete(&unreadable));
+                        }
+                    }
                 }
                 WatchEvent::Deleted(object) => {
-                    keep(version, object.meta().resource_version.as_ref());
-                    self.tell(self.cache.delete(object.meta()));
+                    let gone = object.meta().map_err(|error| self.garbled("watch", error))?;
+                    keep(version, &gone);
+                    self.tell(self.cache.delete(&gone));
                 }
                 WatchEvent::Bookmark(bookmark) => {
                     version.clone_from(&bookmark.metadata.resource_version);
@@ -293,16 +307,15 @@ where
         }
     }
 
-    /// The object, unless it cannot be read; then people are told, and its metadata is given back.
-    fn readable(&self, object: Guarded<K>) -> Result<K, Box<ObjectMeta>> {
-        match object.0 {
+    /// The object, unless it cannot be read; then people are told, and its metadata is given back. Errors when it has none.
+    fn readable(&self, object: &Sent) -> serde_json::Result<Result<K, Box<ObjectMeta>>> {
+        Ok(match object.read(self.read)? {
             Ok(mut object) => {
                 let meta = object.meta_mut();
                 meta.managed_fields = None;
                 if let Some(annotations) = meta.annotations.as_mut() {
                     annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
                 }
-                (self.prune)(&mut object);
                 Ok(object)
             }
             Err(invalid) => {
@@ -315,7 +328,11 @@ where
                 self.send(News::Unreadable(Unreadable { kind: Self::kind(), key, uid, error }));
                 Err(Box::new(metadata))
             }
-        }
+        })
+    }
+
+    fn garbled(&self, verb: &'static str, error: serde_json::Error) -> CallError {
+        CallError::of(self.call(verb), kube::Error::SerdeError(error))
     }
 
     fn down(&self, error: &CallError) {
@@ -372,8 +389,8 @@ fn is_unknown(error: &CallError) -> bool {
     matches!(error, CallError::Refused { status, .. } if status.code == 404)
 }
 
-fn keep(version: &mut String, newer: Option<&String>) {
-    if let Some(newer) = newer {
+fn keep(version: &mut String, newer: &ObjectMeta) {
+    if let Some(newer) = &newer.resource_version {
         version.clone_from(newer);
     }
 }

@@ -2,13 +2,17 @@
 //! kind, and remembered so that nothing is planned from caches older than it.
 
 use std::{
+    borrow::Cow,
     fmt::Debug,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
+use hyper::header::{ACCEPT, HeaderValue};
+use k8s_openapi::{
+    NamespaceResourceScope, api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
@@ -25,9 +29,12 @@ use super::{
     leader::Tenure,
 };
 use crate::{
-    api::{PhoenixApp, labels},
+    api::{PhoenixApp, PhoenixAppSpec, PhoenixAppStatus, labels},
     telemetry::Metrics,
 };
+
+/// A request with its body.
+type Posted = hyper::Request<Vec<u8>>;
 
 /// Field manager of every write.
 pub const MANAGER: &str = "phoenix-operator";
@@ -48,6 +55,37 @@ impl Written {
     /// The version that was written.
     pub fn version(self) -> String {
         self.metadata.resource_version
+    }
+}
+
+/// An app with a new status. The API server takes nothing else of it, but those whom it asks on the way see all of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Reported<'a> {
+    api_version: Cow<'a, str>,
+    kind: Cow<'a, str>,
+    metadata: ObjectMeta,
+    spec: &'a PhoenixAppSpec,
+    status: &'a PhoenixAppStatus,
+}
+
+/// Asks for no more of the answer than is read of it.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json";
+
+/// A wait that is longer where the API server is slow.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// So many times as long as it takes to answer a write.
+    pub times: u32,
+    /// At least.
+    pub least: Duration,
+    /// At most.
+    pub most: Duration,
+}
+
+impl Pace {
+    fn at(self, latency: Duration) -> Duration {
+        (latency * self.times).clamp(self.least, self.most)
     }
 }
 
@@ -111,8 +149,11 @@ impl Writer {
         object.meta_mut().resource_version = Some(version.to_owned());
         let name = object.name_any();
         let params = PatchParams::apply(MANAGER).force();
-        let answer = self.patch::<K, K>(app, &name, &params, Patch::Apply(&object));
-        let made = self.write(call::<K>("patch", app, &name), answer).await?;
+        let answer = async {
+            let request = request::<K>(app).patch(&name, &params, &Patch::Apply(&object));
+            self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+        };
+        let made: K = self.write(call::<K>("patch", app, &name), answer).await?;
         self.wrote::<K>(app, version_of(made.meta()));
         Ok(made)
     }
@@ -125,20 +166,32 @@ impl Writer {
         patch: &Value,
     ) -> Result<Written, CallError> {
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let answer = self.patch::<K, Written>(app, name, &params, Patch::Merge(patch));
+        let answer = self.patch::<K>(app, name, &params, Patch::Merge(patch));
         let made = self.write(call::<K>("patch", app, name), answer).await?;
         self.wrote::<K>(app, number(&made.metadata.resource_version));
         Ok(made)
     }
 
-    /// Replaces the status, in the version the app was read in.
-    pub async fn replace_status(&self, key: &AppKey, app: &PhoenixApp) -> Result<Written, CallError> {
+    /// Replaces the status of an app that is of this version by now.
+    pub async fn replace_status(
+        &self,
+        key: &AppKey,
+        app: &PhoenixApp,
+        version: &str,
+        status: &PhoenixAppStatus,
+    ) -> Result<Written, CallError> {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let app = Reported {
+            api_version: PhoenixApp::api_version(&()),
+            kind: PhoenixApp::kind(&()),
+            metadata: ObjectMeta { resource_version: Some(version.to_owned()), ..app.metadata.clone() },
+            spec: &app.spec,
+            status,
+        };
         let answer = async {
-            let body = serde_json::to_vec(app).map_err(kube::Error::SerdeError)?;
+            let body = serde_json::to_vec(&app).map_err(kube::Error::SerdeError)?;
             let request = request::<PhoenixApp>(key);
-            let request = request.replace_subresource("status", &key.name, &params, body);
-            self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+            self.brief(request.replace_subresource("status", &key.name, &params, body)).await
         };
         let call = Call { verb: "update/status", ..call::<PhoenixApp>("update", key, &key.name) };
         let made: Written = self.write(call, answer).await?;
@@ -188,7 +241,7 @@ impl Writer {
     ) -> Result<(), CallError> {
         let app = AppKey { namespace: namespace.to_owned(), name: String::new() };
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let answer = self.patch::<K, Written>(&app, name, &params, Patch::Merge(patch));
+        let answer = self.patch::<K>(&app, name, &params, Patch::Merge(patch));
         self.write(call::<K>("patch", &app, name), answer).await.map(drop)
     }
 
@@ -210,19 +263,24 @@ impl Writer {
     async fn post<K: Child>(&self, app: &AppKey, object: &K) -> kube::Result<Written> {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let text = serde_json::to_string(object).map_err(kube::Error::SerdeError)?;
-        let request = request::<K>(app).create(&params, escaped(&text).into_bytes());
-        self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+        self.brief(request::<K>(app).create(&params, escaped(&text).into_bytes())).await
     }
 
-    async fn patch<K: Child, T: DeserializeOwned>(
+    async fn patch<K: Child>(
         &self,
         app: &AppKey,
         name: &str,
         params: &PatchParams,
         patch: Patch<impl Serialize + Debug>,
-    ) -> kube::Result<T> {
-        let request = request::<K>(app).patch(name, params, &patch);
-        self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+    ) -> kube::Result<Written> {
+        self.brief(request::<K>(app).patch(name, params, &patch)).await
+    }
+
+    /// Sends a request whose answer is read for the version only.
+    async fn brief(&self, request: Result<Posted, kube::core::request::Error>) -> kube::Result<Written> {
+        let mut request = request.map_err(kube::Error::BuildRequest)?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA));
+        self.client.request(request).await
     }
 
     fn api<K: Child>(&self, app: &AppKey) -> Api<K> {
@@ -239,9 +297,9 @@ impl Writer {
         freshness.wrote(app, Kind::of::<K>(), version);
     }
 
-    /// How long the API server takes to answer a write at present.
-    pub fn latency(&self) -> Duration {
-        *self.latency.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How long to wait at this pace, as the API server answers writes at present.
+    pub fn wait(&self, pace: Pace) -> Duration {
+        pace.at(*self.latency.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn took(&self, time: Duration) {
@@ -369,6 +427,9 @@ mod tests {
         let after = |count: usize| (0..count).fold(Duration::ZERO, |before, _| mean(before, slow));
         assert_eq!(after(1), slow / 8);
         assert!(after(30) > slow * 9 / 10 && after(30) <= slow);
+        let pace = Pace { times: 5, least: Duration::from_millis(100), most: Duration::from_secs(1) };
+        let waits = [1, 80, 800].map(|latency| pace.at(Duration::from_millis(latency)).as_millis());
+        assert_eq!(waits, [100, 400, 1000]);
     }
 
     #[test]

@@ -164,7 +164,6 @@ pub fn nothing(app: PhoenixApp) -> Snapshot {
         budgets: Vec::new(),
         ingresses: Vec::new(),
         routes: Vec::new(),
-        lively: false,
         gateway_api: true,
         going: BTreeSet::new(),
         needs: Needs::Everything,

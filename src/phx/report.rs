@@ -113,7 +113,6 @@ pub fn contents(
         needs: _,
         since: _,
         now: _,
-        lively: _,
     } = snapshot;
     revisions
         .iter()

@@ -7,7 +7,7 @@ use super::{Applied, Applier, Halt};
 use crate::{
     api::labels,
     controller::{
-        drift::{Persisting, between, hash, which},
+        drift::{Persisting, between, hash, mark, which},
         errors::Verdict,
         kind::Kind,
         snapshot::controller,
@@ -48,8 +48,9 @@ impl Applier<'_> {
             },
             made => (made?, false),
         };
-        if let Some(managed) = as_applied(made.meta())
-            && (refused || matches!(Kind::of::<K>(), Kind::Service | Kind::Ingress | Kind::HttpRoute))
+        let marks = matches!(Kind::of::<K>(), Kind::Service | Kind::Ingress | Kind::HttpRoute);
+        if (refused || (marks && !self.only_moves(desired)))
+            && let Some(managed) = as_applied(made.meta())
         {
             made = Box::pin(self.own_what_was_posted(&made, managed, desired)).await?;
         }
@@ -71,6 +72,15 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// It is a Service of which nothing but the selector is wanted otherwise than when it was last written. That is one
+    /// value, which is replaced as a whole, so that nothing is left behind.
+    fn only_moves<K: Child>(&self, desired: &K) -> bool {
+        let name = desired.meta().name.as_deref().unwrap_or_default();
+        let seen = self.snapshot.find(&self.snapshot.services, name);
+        let known = seen.and_then(|seen| mark(&seen.metadata));
+        Kind::of::<K>() == Kind::Service && known.is_some() && known == mark(desired.meta())
+    }
+
     /// The object as it is now, if it is still of that version and has fields that a POST of ours set.
     async fn posted<K: Child>(&self, desired: &K, version: &str) -> Result<Option<K>, Halt> {
         let name = desired.meta().name.as_deref().unwrap_or_default();
@@ -80,9 +90,9 @@ impl Applier<'_> {
         }))
     }
 
-    /// What a POST made belongs to an `Update`, which no apply ever takes fields from. Once, at the first apply of a
-    /// Service or when an apply was refused for what it left behind, that entry is turned into one of `Apply` (as
-    /// client-go's csaupgrade does), and applied again.
+    /// What a POST made belongs to an `Update`, which no apply ever takes fields from. Once, when more is wanted otherwise
+    /// of a Service than where it leads, or when an apply was refused for what it left behind, that entry is turned into
+    /// one of `Apply` (as client-go's csaupgrade does), and applied again.
     async fn own_what_was_posted<K: Child>(&self, made: &K, managed: Value, desired: &K) -> Result<K, Halt> {
         let meta = made.meta();
         let patch = json!({"metadata": {"resourceVersion": meta.resource_version, "managedFields": managed}});

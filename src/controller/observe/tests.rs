@@ -52,7 +52,6 @@ fn shop() -> Snapshot {
         budgets: Vec::new(),
         ingresses: Vec::new(),
         routes: Vec::new(),
-        lively: false,
         gateway_api: false,
         going: BTreeSet::new(),
         needs: Needs::Everything,
