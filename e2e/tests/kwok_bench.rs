@@ -14,17 +14,17 @@ const SLACK: f64 = if cfg!(debug_assertions) { 3.0 } else { 1.0 };
 /// The operator's time from the first app to the last healthy one, against that of a raw client which writes the same.
 const TIMES_THE_FLOOR: f64 = 2.5;
 /// CPU seconds of the operator for an app's first rollout.
-const CPU_FIRST: f64 = 0.08;
+const CPU_FIRST: f64 = 0.05;
 /// CPU seconds of the operator for a rolling update of an app.
-const CPU_ROLLING: f64 = 0.2;
+const CPU_ROLLING: f64 = 0.12;
 /// Memory at rest with all of them, in KiB.
-const MEMORY: u64 = if cfg!(debug_assertions) { 100 * 1024 } else { 60 * 1024 };
+const MEMORY: u64 = if cfg!(debug_assertions) { 100 * 1024 } else { 48 * 1024 };
 /// Memory with no apps, in KiB; an unoptimised program is itself that large.
-const EMPTY: u64 = if cfg!(debug_assertions) { 60 * 1024 } else { 35 * 1024 };
+const EMPTY: u64 = if cfg!(debug_assertions) { 60 * 1024 } else { 28 * 1024 };
 /// Writes on an app and its status in a rolling update.
-const WRITES_ON_THE_APP: f64 = 9.0;
+const WRITES_ON_THE_APP: f64 = 7.0;
 /// All writes of a rolling update, events aside.
-const WRITES: f64 = 24.0;
+const WRITES: f64 = 20.0;
 /// From an unready pod to the status that says so, in seconds; the median.
 const NOTICED: f64 = 1.0;
 
