@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use e2e::cluster::{
-    self, Cluster, Nodes, Options, Process,
+    self, Cluster, Nodes, Options, Process, ServerOptions,
     tools::{self, Group},
 };
 
@@ -126,7 +126,8 @@ async fn act(action: Action) -> Result<()> {
 
 async fn up(which: &Which) -> Result<()> {
     let start = std::time::Instant::now();
-    let options = Options { nodes: which.nodes, dir: Some(which.dir()), keep: true, audited: Vec::new() };
+    let options =
+        Options { nodes: which.nodes, dir: Some(which.dir()), keep: true, server: ServerOptions::default() };
     let cluster = tokio::select! {
         cluster = Cluster::up(options) => cluster?,
         interrupt = tokio::signal::ctrl_c() => {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use e2e::{
-    cluster::{self, Cluster, Nodes, Options, Process, tools},
+    cluster::{self, Cluster, Nodes, Options, Process, ServerOptions, tools},
     image,
 };
 use k8s_openapi::api::{
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn options(nodes: Nodes) -> Options {
-    Options { nodes, dir: None, keep: false, audited: Vec::new() }
+    Options { nodes, dir: None, keep: false, server: ServerOptions::default() }
 }
 
 /// Builds what is missing, so that what is timed afterwards is the start alone.
@@ -180,7 +180,9 @@ async fn a_killed_owner_leaves_nothing() {
     if let Some(dir) = std::env::var_os(OWNER) {
         let dir = Some(PathBuf::from(dir));
         let _cluster =
-            Cluster::up(Options { nodes: Nodes::Kwok, dir, keep: false, audited: Vec::new() }).await.unwrap();
+            Cluster::up(Options { nodes: Nodes::Kwok, dir, keep: false, server: ServerOptions::default() })
+                .await
+                .unwrap();
         println!("up");
         std::future::pending::<()>().await;
     }

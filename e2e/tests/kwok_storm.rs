@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::audit::{Audit, by_verb, is_asked};
+use e2e::audit::{Audit, Request, by_verb, is_asked};
 use e2e::fixtures::{plain, with};
 use e2e::harness::{Lab, Operator, OperatorOptions};
 use kube::Api;
@@ -80,17 +80,56 @@ async fn a_start_over_thousands_of_objects_writes_nothing() -> Result<()> {
         writes.len(),
         writes.iter().take(5).collect::<Vec<_>>()
     );
-    let mut lists: BTreeMap<&str, usize> = BTreeMap::new();
-    for request in requests.iter().filter(|request| request.verb == "list") {
-        *lists.entry(&request.resource).or_default() += 1;
-    }
-    // Pages of 100, each once.
-    let pages = apps.div_ceil(100) * 2 + 1;
-    ensure!(lists.values().all(|count| *count <= pages), "listed again and again: {lists:?}");
     let most = EMPTY + MEMORY * u64::try_from(apps)?;
     ensure!(peak <= most, "it took {peak} KiB of {most}");
     operator.stop().await?;
+    let requests = audit.of_operator(from).await?;
+    ensure!(count(&requests, "list").is_empty(), "it asked for lists, which cost more: {requests:?}");
+    // a watch is in the log when it has ended
+    let watches = count(&requests, "watch");
+    ensure!(watches.len() > 10 && watches.values().all(|count| *count == 1), "{watches:?}");
     space.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_api_server_is_asked_for_pages() -> Result<()> {
+    const APPS: usize = 101;
+    let lab = Lab::older().await?;
+    let space = lab.space("pages").await?;
+    let audit = Audit::new(lab.cluster().audit_log());
+    let namespace = format!("{}-apps", space.name());
+    lab.kubectl(&["create", "namespace", &namespace], None).await?;
+    apply(&lab, &namespace, APPS).await?;
+    let options = OperatorOptions { namespaces: vec![namespace.clone()], ..OperatorOptions::default() };
+    let mut operator = space.operator_with(&options).await?;
+    judged(&operator, APPS, Instant::now() + HEALTHY).await?;
+    audit.until_rest(SETTLED, Duration::from_mins(2), is_asked).await?;
+
+    operator.kill9().await?;
+    let from = audit.end()?;
+    operator.restart()?;
+    judged(&operator, APPS, Instant::now() + JUDGED).await?;
+    audit.until_rest(SETTLED, Duration::from_mins(2), is_asked).await?;
+    operator.stop().await?;
+    let requests = audit.of_operator(from).await?;
+    ensure!(!requests.iter().any(Request::mutates), "{requests:?}");
+    let lists = count(&requests, "list");
+    // pages of 100
+    let pages = ["phoenixapps", "services", "ingresses"].map(|kind| lists.get(kind).copied());
+    ensure!(pages == [Some(2), Some(3), Some(1)], "{lists:?}");
+    // refused with the wish to begin with what there is, and opened without
+    let watches = count(&requests, "watch");
+    ensure!(watches.len() > 10 && watches.values().all(|count| *count == 2), "{watches:?}");
+    space.close().await
+}
+
+/// How often each resource was asked for in this way.
+fn count<'a>(requests: &'a [Request], verb: &str) -> BTreeMap<&'a str, usize> {
+    let mut counts = BTreeMap::new();
+    for request in requests.iter().filter(|request| request.verb == verb) {
+        *counts.entry(&*request.resource).or_default() += 1;
+    }
+    counts
 }
 
 async fn apply(lab: &Lab, namespace: &str, count: usize) -> Result<()> {

@@ -20,6 +20,7 @@ mod service;
 mod service_account;
 mod shutdown;
 mod smoke_job;
+mod stored;
 mod volumes;
 mod worker;
 
@@ -58,6 +59,7 @@ pub use secret::generated_secret;
 pub use service::{ServiceSelector, active_service, headless_service, preview_service};
 pub use service_account::service_account;
 pub use smoke_job::smoke_job;
+pub use stored::StoredRevision;
 pub use worker::{StoredWorker, worker_deployment};
 
 /// Facts about the cluster that the operator is told at its start.

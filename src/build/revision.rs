@@ -11,7 +11,9 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, StoredWorker, defaults, deployment::unmarked, env, job, metadata, pod, worker};
+use super::{
+    Settings, StoredRevision, StoredWorker, defaults, deployment::unmarked, env, job, metadata, pod, worker,
+};
 use crate::api::{
     Canonical, Isolation, MigrationsMode, PhaseCommand, RevisionName, SecurityProfile, Stage, ValidatedApp,
     labels, names,
@@ -199,12 +201,10 @@ impl Revision {
     ///
     /// # Errors
     /// [`RevisionError`], when the object holds none of ours.
-    pub fn from_controller_revision(object: &ControllerRevision) -> Result<Self, RevisionError> {
+    pub fn from_stored(object: &StoredRevision) -> Result<Self, RevisionError> {
         let name = || object.metadata.name.clone().unwrap_or_default();
-        let Some(RawExtension(data)) = &object.data else {
-            return Err(RevisionError::Empty { name: name() });
-        };
-        Self::deserialize(data).map_err(|source| RevisionError::Unreadable { name: name(), source })
+        let Some(data) = &object.data else { return Err(RevisionError::Empty { name: name() }) };
+        serde_json::from_str(data.get()).map_err(|source| RevisionError::Unreadable { name: name(), source })
     }
 
     /// With the workers that these Deployments of it hold.

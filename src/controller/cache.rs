@@ -130,6 +130,11 @@ impl Lively {
         self.lock().apps.contains_key(app)
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.lock().apps.is_empty()
+    }
+
     /// Takes out those that nothing has happened to for so long.
     pub fn calm(&self, quiet: Duration) -> Vec<AppKey> {
         let now = Instant::now();
@@ -166,6 +171,15 @@ struct Entry<K> {
     /// Names what a pass looks at of it.
     matter: u64,
     held: Held<K>,
+}
+
+impl<K: DeserializeOwned> Entry<K> {
+    fn object(&self) -> Option<Arc<K>> {
+        match &self.held {
+            Held::Live(object) => Some(object.clone()),
+            Held::Packed(packed) => packed.unpack().map(Arc::new),
+        }
+    }
 }
 
 /// Where an object's app is looked up: a hash of the object's namespace and name.
@@ -273,7 +287,7 @@ where
         self.wake(app);
         let state = self.read();
         let objects = state.by_app.get(app).into_iter().flatten();
-        objects.filter_map(|entry| self.unpacked(entry)).collect()
+        objects.filter_map(Entry::object).collect()
     }
 
     /// The object of an app with this name.
@@ -281,12 +295,25 @@ where
         self.wake(app);
         let state = self.read();
         let objects = state.by_app.get(app)?;
-        self.unpacked(&objects[at(objects, name).ok()?])
+        objects[at(objects, name).ok()?].object()
+    }
+
+    /// The object of an app with this name: the one that was read before, if that is how it is known still.
+    pub fn again(&self, app: &AppKey, name: &str, read: Arc<K>) -> Option<Arc<K>> {
+        let state = self.read();
+        let objects = state.by_app.get(app)?;
+        let entry = &objects[at(objects, name).ok()?];
+        if entry.version == version_of(read.meta()) { Some(read) } else { entry.object() }
     }
 
     /// Whether there are objects of an app.
     pub fn has(&self, app: &AppKey) -> bool {
         self.read().by_app.contains_key(app)
+    }
+
+    /// How many apps have an object here.
+    pub fn count(&self) -> usize {
+        self.read().by_app.len()
     }
 
     /// Every app with an object here.
@@ -299,14 +326,14 @@ where
         self.read().version
     }
 
-    /// An object on a list.
+    /// An object on a list, or as it is since.
     pub fn add(&self, list: &mut Listed<K>, object: K) {
-        let Some((place, name, app)) = self.place(object.meta()) else { return };
-        let Some(app) = app else { return };
-        let version = version_of(object.meta());
-        let matter = (self.matter)(&object);
-        let held = self.packed(object);
-        list.0.insert(place, &app, Entry { name, version, matter, held });
+        self.keep(&mut list.0, object, |_, _| false);
+    }
+
+    /// An object that was on a list is not there any more.
+    pub fn strike(&self, list: &mut Listed<K>, meta: &ObjectMeta) {
+        self.let_go(&mut list.0, meta);
     }
 
     /// A list takes the place of everything. Returns the apps for which something changed.
@@ -327,7 +354,16 @@ where
 
     /// An object was added or changed. Returns the apps concerned.
     pub fn apply(&self, object: K) -> Concerned {
-        let mut state = self.write();
+        self.keep(&mut self.write(), object, |app, objects| self.lively.stir(app, objects))
+    }
+
+    /// An object was deleted, or does not match the selector any more. Returns the apps concerned.
+    pub fn delete(&self, meta: &ObjectMeta) -> BTreeSet<AppKey> {
+        self.let_go(&mut self.write(), meta)
+    }
+
+    /// Keeps an object; ready to be read if its app, with so many of them, is to be.
+    fn keep(&self, state: &mut State<K>, object: K, ready: impl Fn(&AppKey, usize) -> bool) -> Concerned {
         let version = version_of(object.meta());
         state.version = state.version.max(version);
         let mut concerned = Concerned::default();
@@ -340,7 +376,7 @@ where
             }
         }
         if let Some(app) = app {
-            let ready = self.lively.stir(&app, state.count(&app).max(1));
+            let ready = ready(&app, state.count(&app).max(1));
             let matter = (self.matter)(&object);
             let held = if ready { Held::Live(Arc::new(object)) } else { self.packed(object) };
             let entry = Entry { name, version, matter, held };
@@ -353,9 +389,7 @@ where
         concerned
     }
 
-    /// An object was deleted, or does not match the selector any more. Returns the apps concerned.
-    pub fn delete(&self, meta: &ObjectMeta) -> BTreeSet<AppKey> {
-        let mut state = self.write();
+    fn let_go(&self, state: &mut State<K>, meta: &ObjectMeta) -> BTreeSet<AppKey> {
         state.version = state.version.max(version_of(meta));
         let Some((place, name, app)) = self.place(meta) else { return BTreeSet::new() };
         let kept = state.kept.remove(&place).map(|app| (*app).clone());
@@ -381,6 +415,19 @@ where
         }
     }
 
+    /// Moves what is packed together. While much happens it comes to lie between what is soon gone, whose pages it would
+    /// hold.
+    pub fn compact(&self) {
+        let mut state = self.write();
+        for entry in state.by_app.values_mut().flatten() {
+            let name = entry.name.clone();
+            entry.name = name;
+            if let Held::Packed(packed) = &entry.held {
+                entry.held = Held::Packed(packed.clone());
+            }
+        }
+    }
+
     /// Makes what is known of a lively app ready to be read, for more than once.
     fn wake(&self, app: &AppKey) {
         if !self.lively.has(app) {
@@ -392,7 +439,7 @@ where
         }
         let mut state = self.write();
         for entry in state.by_app.get_mut(app).into_iter().flatten() {
-            if let Some(object) = self.unpacked(entry) {
+            if let Some(object) = entry.object() {
                 entry.held = Held::Live(object);
             }
         }
@@ -400,13 +447,6 @@ where
 
     fn packed(&self, object: K) -> Held<K> {
         self.packer.pack(&object).map_or_else(|| Held::Live(Arc::new(object)), Held::Packed)
-    }
-
-    fn unpacked(&self, entry: &Entry<K>) -> Option<Arc<K>> {
-        match &entry.held {
-            Held::Live(object) => Some(object.clone()),
-            Held::Packed(packed) => self.packer.unpack(packed).map(Arc::new),
-        }
     }
 
     /// Where an object is looked up, its name, and its app.
@@ -512,6 +552,34 @@ mod tests {
     }
 
     #[test]
+    fn what_changes_while_a_list_is_read_is_on_it_as_it_is_last() {
+        let cache = Cache::new(child, Arc::default());
+        let mut list = Listed::default();
+        cache.add(&mut list, object("a", "shop", 5));
+        cache.add(&mut list, object("b", "shop", 6));
+        cache.add(&mut list, object("c", "wiki", 7));
+        cache.add(&mut list, object("a", "blog", 8));
+        cache.strike(&mut list, &object("b", "shop", 9).metadata);
+        cache.add(&mut list, object("c", "wiki", 10));
+        assert!(cache.apps().is_empty(), "nothing counts before all is read");
+        cache.replace(list, 11);
+        assert_eq!(cache.apps(), [key("blog"), key("wiki")].into());
+        assert_eq!(*cache.get(&key("wiki"), "c").unwrap(), object("c", "wiki", 10));
+    }
+
+    #[test]
+    fn what_was_read_before_is_read_again_only_when_it_has_changed() {
+        let cache = Cache::new(child, Arc::default());
+        let read = |version| Arc::new(object("a", "shop", version));
+        let shop = key("shop");
+        assert!(cache.again(&shop, "a", read(5)).is_none(), "it is gone");
+        cache.apply(object("a", "shop", 6));
+        assert_eq!(*cache.again(&shop, "a", read(5)).unwrap(), object("a", "shop", 6));
+        let known = read(6);
+        assert!(Arc::ptr_eq(&cache.again(&shop, "a", known.clone()).unwrap(), &known));
+    }
+
+    #[test]
     fn what_is_at_rest_is_packed_and_reads_the_same() {
         let lively = Arc::<Lively>::default();
         let cache = Cache::new(child, lively.clone());
@@ -527,6 +595,7 @@ mod tests {
         assert_eq!(lively.calm(Duration::ZERO), []);
         cache.pack(&key("shop"));
         assert_eq!(live(&cache), 0);
+        cache.compact();
         assert_eq!(*cache.get(&key("shop"), "a").unwrap(), object("a", "shop", 5));
         assert_eq!((cache.of(&key("shop")).len(), live(&cache)), (2, 0), "read once, it stays packed");
         // something happens to another child of the app

@@ -16,6 +16,7 @@ mod guarded;
 mod health;
 mod kind;
 mod leader;
+mod lean;
 mod memory;
 pub(crate) mod observe;
 mod packed;

@@ -1,34 +1,59 @@
 //! Objects at rest, small: nearly all of what a cluster holds is not looked at for hours.
 //!
-//! The objects of one kind resemble each other, so each is kept as its JSON, compressed with the first one of its kind as
-//! the dictionary. It is read back, whole, for each pass over its app.
+//! The objects of one kind resemble each other, so each is kept as its JSON, compressed with another of its kind as the
+//! dictionary. It is read back, whole, for each pass over its app.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Serialize, de::DeserializeOwned};
 
 /// How far LZ4 looks back.
 const LONGEST: usize = 64 * 1024;
 
+/// A dictionary, in which each object that was packed with it has a share.
+type Sample = Arc<Box<[u8]>>;
+
 /// Packs the objects of one kind.
 #[derive(Debug, Default)]
-pub struct Packer(OnceLock<Vec<u8>>);
+pub struct Packer(RwLock<Sample>);
 
 /// A packed object.
 #[derive(Clone, Debug)]
-pub struct Packed(Box<[u8]>);
+pub struct Packed {
+    text: Box<[u8]>,
+    sample: Sample,
+}
 
 impl Packer {
     /// Packs an object; none when it cannot be written as JSON.
     pub fn pack<K: Serialize>(&self, object: &K) -> Option<Packed> {
         let text = serde_json::to_vec(object).ok()?;
-        let sample = self.0.get_or_init(|| text[..text.len().min(LONGEST)].to_vec());
-        Some(Packed(lz4_flex::block::compress_prepend_size_with_dict(&text, sample).into_boxed_slice()))
+        let sample = self.sample(&text);
+        let text = lz4_flex::block::compress_prepend_size_with_dict(&text, &sample).into_boxed_slice();
+        Some(Packed { text, sample })
     }
 
-    /// Reads an object back; none when it was not packed here.
-    pub fn unpack<K: DeserializeOwned>(&self, packed: &Packed) -> Option<K> {
-        let text = lz4_flex::block::decompress_size_prepended_with_dict(&packed.0, self.0.get()?).ok()?;
+    /// The dictionary for a text. One that is longer by a half than all before it takes their place: the first objects
+    /// are those of which least has come to be. That happens seldom, so there are few dictionaries.
+    fn sample(&self, text: &[u8]) -> Sample {
+        let text = &text[..text.len().min(LONGEST)];
+        let suits = |sample: &Sample| text.len() * 2 <= sample.len() * 3;
+        let sample = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if suits(&sample) {
+            return sample;
+        }
+        let mut newest = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if !suits(&newest) {
+            *newest = Arc::new(text.into());
+        }
+        newest.clone()
+    }
+}
+
+impl Packed {
+    /// Reads the object back; none when it is of another type.
+    pub fn unpack<K: DeserializeOwned>(&self) -> Option<K> {
+        let text = lz4_flex::block::decompress_size_prepended_with_dict(&self.text, &self.sample).ok()?;
         // As what is sent is read: the code for all that is in a pod's template is there once.
         serde_json::from_str(std::str::from_utf8(&text).ok()?).ok()
     }
@@ -49,9 +74,9 @@ mod tests {
         let kind = Packer::default();
         let small: Vec<Packed> = objects.iter().map(|object| kind.pack(object).unwrap()).collect();
         for (object, one) in objects.iter().zip(&small) {
-            assert_eq!(kind.unpack::<K>(one).as_ref(), Some(object));
+            assert_eq!(one.unpack::<K>().as_ref(), Some(object));
         }
-        small.iter().map(|one| one.0.len()).collect()
+        small.iter().map(|one| one.text.len()).collect()
     }
 
     #[test]
@@ -81,14 +106,23 @@ mod tests {
         assert!(apps.len() >= 10, "{}", apps.len());
         let kind = Packer::default();
         for app in apps {
-            let back: PhoenixApp = kind.unpack(&kind.pack(&app).unwrap()).unwrap();
+            let back: PhoenixApp = kind.pack(&app).unwrap().unpack().unwrap();
             assert_eq!(serde_json::to_value(back).unwrap(), serde_json::to_value(app).unwrap());
         }
     }
 
     #[test]
-    fn what_another_packed_is_refused() {
-        let packed = Packer::default().pack(&"text").unwrap();
-        assert_eq!(Packer::default().unpack::<String>(&packed), None);
+    fn the_dictionary_grows_with_what_is_packed_and_what_was_packed_stays_readable() {
+        let kind = Packer::default();
+        let text = |length: usize| (0..length).map(|at| at.to_string()).collect::<String>();
+        let young = kind.pack(&text(20)).unwrap();
+        let grown = kind.pack(&text(200)).unwrap();
+        let next = kind.pack(&text(210)).unwrap();
+        assert!(Arc::ptr_eq(&grown.sample, &next.sample));
+        assert!(next.text.len() * 4 < grown.text.len() + text(210).len(), "{}", next.text.len());
+        for (packed, length) in [(young, 20), (grown, 200), (next, 210)] {
+            assert_eq!(packed.unpack::<String>(), Some(text(length)));
+        }
+        assert_eq!(kind.pack(&"text").unwrap().unpack::<u64>(), None);
     }
 }

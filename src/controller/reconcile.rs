@@ -166,7 +166,7 @@ impl Reconciler {
             return Outcome::Behind(kind);
         }
         // Read only now: what was read before the caches were found to be current may be older.
-        let Some(mut snapshot) = scope.snapshot(key, needs, &self.health) else { return Outcome::Gone };
+        let Some(mut snapshot) = scope.snapshot(key, app, needs, &self.health) else { return Outcome::Gone };
         if snapshot.app.metadata.deletion_timestamp.is_some() {
             return Outcome::Gone;
         }

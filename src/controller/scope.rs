@@ -2,22 +2,24 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, Deployment, ReplicaSet},
+    apps::v1::{Deployment, ReplicaSet},
     batch::v1::Job,
-    core::v1::{ConfigMap, Pod, PodSpec, PodStatus, Service, ServiceAccount},
+    core::v1::{ConfigMap, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::Ingress,
     policy::v1::PodDisruptionBudget,
     rbac::v1::RoleBinding,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Client, Resource, core::PartialObjectMeta};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::mpsc::UnboundedSender, task::JoinSet};
 
 use super::{
@@ -25,12 +27,14 @@ use super::{
     guarded::Read,
     health::Health,
     kind::Kind,
+    lean::{self, whole},
     snapshot::{Needs, Snapshot},
     watch::{Needed, News, Source, Watch},
     writer::Child,
 };
 use crate::{
     api::{HttpRoute, PhoenixApp, labels},
+    build::StoredRevision,
     telemetry::Metrics,
 };
 
@@ -38,7 +42,7 @@ use crate::{
 pub struct Scope {
     lively: Arc<Lively>,
     apps: Arc<Cache<PhoenixApp>>,
-    revisions: Arc<Cache<ControllerRevision>>,
+    revisions: Arc<Cache<StoredRevision>>,
     deployments: Arc<Cache<Deployment>>,
     replica_sets: Arc<Cache<PartialObjectMeta<ReplicaSet>>>,
     pods: Arc<Cache<Pod>>,
@@ -53,6 +57,24 @@ pub struct Scope {
     routes: Arc<Cache<HttpRoute>>,
     /// Apps that ask for a route.
     routed: Arc<Mutex<BTreeSet<AppKey>>>,
+    /// How many apps have come to rest since what is at rest was last moved together.
+    moved: AtomicUsize,
+}
+
+/// A cache of whatever kind, at rest.
+trait Rest {
+    fn pack(&self, app: &AppKey);
+    fn compact(&self);
+}
+
+impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Rest for Cache<K> {
+    fn pack(&self, app: &AppKey) {
+        Self::pack(self, app);
+    }
+
+    fn compact(&self) {
+        Self::compact(self);
+    }
 }
 
 /// What starting watches takes.
@@ -75,34 +97,6 @@ pub struct Start<'a> {
     pub lively: Arc<Lively>,
 }
 
-/// Reads all of an object.
-fn whole<K: DeserializeOwned>(text: &str) -> serde_json::Result<K> {
-    serde_json::from_str(text)
-}
-
-/// Reads of a pod only where it is and how it fares.
-fn lean_pod(text: &str) -> serde_json::Result<Pod> {
-    #[derive(Deserialize)]
-    struct Lean {
-        metadata: ObjectMeta,
-        spec: Option<Place>,
-        status: Option<PodStatus>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Place {
-        node_name: Option<String>,
-    }
-    let Lean { metadata, spec, status } = serde_json::from_str(text)?;
-    let node_name = spec.and_then(|spec| spec.node_name);
-    Ok(Pod { metadata, spec: Some(PodSpec { node_name, ..PodSpec::default() }), status })
-}
-
-/// Reads an Ingress without its status, which tells nothing that is needed.
-fn lean_ingress(text: &str) -> serde_json::Result<Ingress> {
-    Ok(Ingress { status: None, ..whole(text)? })
-}
-
 impl Scope {
     /// Starts all watches.
     pub fn start(mut start: Start<'_>) -> Self {
@@ -116,6 +110,7 @@ impl Scope {
         };
         Self {
             lively: begin.lively.clone(),
+            moved: AtomicUsize::new(0),
             routes: begin.optional(of_app, asked_for),
             routed,
             apps,
@@ -123,16 +118,16 @@ impl Scope {
             deployments: begin.typed(Some(of_app), child, whole),
             replica_sets: begin.metadata::<ReplicaSet>(of_app),
             // On pods of Deployments, migrations and smoke tests.
-            pods: begin.typed(Some(labels::REVISION), child, lean_pod),
+            pods: begin.typed(Some(labels::REVISION), child, lean::pod),
             services: begin.typed(Some(of_app), child, whole),
-            slices: begin.typed(Some(of_app), child, whole),
+            slices: begin.typed(Some(of_app), child, lean::slice),
             // On those of migrations and smoke tests.
             jobs: begin.typed(Some(labels::REVISION), child, whole),
             config_maps: begin.typed(Some(of_app), child, whole),
             service_accounts: begin.typed(Some(of_app), child, whole),
             role_bindings: begin.typed(Some(of_app), child, whole),
             budgets: begin.minding(of_app, |budget| but_status(&budget.metadata)),
-            ingresses: begin.typed(Some(of_app), child, lean_ingress),
+            ingresses: begin.typed(Some(of_app), child, lean::ingress),
         }
     }
 
@@ -199,28 +194,47 @@ impl Scope {
     pub fn rest(&self, quiet: Duration) -> Vec<AppKey> {
         let calm = self.lively.calm(quiet);
         for app in &calm {
-            self.apps.pack(app);
-            self.revisions.pack(app);
-            self.deployments.pack(app);
-            self.replica_sets.pack(app);
-            self.pods.pack(app);
-            self.services.pack(app);
-            self.slices.pack(app);
-            self.jobs.pack(app);
-            self.config_maps.pack(app);
-            self.service_accounts.pack(app);
-            self.role_bindings.pack(app);
-            self.budgets.pack(app);
-            self.ingresses.pack(app);
-            self.routes.pack(app);
+            self.each(|cache| cache.pack(app));
+        }
+        let moved = self.moved.fetch_add(calm.len(), Ordering::Relaxed) + calm.len();
+        // Work that grows with all apps, for as many changes.
+        if moved * 4 > self.apps.count() && self.lively.is_empty() {
+            self.moved.store(0, Ordering::Relaxed);
+            self.each(|cache| cache.compact());
         }
         calm
     }
 
-    /// Everything known of an app.
-    pub fn snapshot(&self, key: &AppKey, needs: Needs, health: &Health) -> Option<Snapshot> {
+    fn each(&self, act: impl Fn(&dyn Rest)) {
+        let caches: [&dyn Rest; 14] = [
+            &*self.apps,
+            &*self.revisions,
+            &*self.deployments,
+            &*self.replica_sets,
+            &*self.pods,
+            &*self.services,
+            &*self.slices,
+            &*self.jobs,
+            &*self.config_maps,
+            &*self.service_accounts,
+            &*self.role_bindings,
+            &*self.budgets,
+            &*self.ingresses,
+            &*self.routes,
+        ];
+        caches.into_iter().for_each(act);
+    }
+
+    /// Everything known of an app that has been read before.
+    pub fn snapshot(
+        &self,
+        key: &AppKey,
+        app: Arc<PhoenixApp>,
+        needs: Needs,
+        health: &Health,
+    ) -> Option<Snapshot> {
         Some(Snapshot {
-            app: self.app(key)?,
+            app: self.apps.again(key, &key.name, app)?,
             revisions: self.revisions.of(key),
             deployments: self.deployments.of(key),
             replica_sets: self.replica_sets.of(key),

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        apps::v1::{ControllerRevision, Deployment, ReplicaSet},
+        apps::v1::{Deployment, ReplicaSet},
         batch::v1::Job,
         core::v1::{ConfigMap, Pod, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
@@ -22,7 +22,7 @@ use kube::{Resource, core::PartialObjectMeta};
 
 use crate::{
     api::{HttpRoute, LogTail, PhoenixApp, RevisionName, labels, names},
-    build::Revision,
+    build::{Revision, StoredRevision},
 };
 
 /// What an app needs to be seen.
@@ -45,7 +45,7 @@ pub struct Snapshot {
     /// The app.
     pub app: Arc<PhoenixApp>,
     /// Stored revisions.
-    pub revisions: Vec<Arc<ControllerRevision>>,
+    pub revisions: Vec<Arc<StoredRevision>>,
     /// Deployments.
     pub deployments: Vec<Arc<Deployment>>,
     /// Metadata of `ReplicaSets`.
@@ -141,7 +141,7 @@ impl Snapshot {
         let mut stored = BTreeMap::new();
         let mut unreadable = Vec::new();
         for object in self.revisions.iter().filter(|object| self.owns(&object.metadata)) {
-            match (self.revision_of(&object.metadata), Revision::from_controller_revision(object)) {
+            match (self.revision_of(&object.metadata), Revision::from_stored(object)) {
                 (Some(name), Ok(revision)) if revision.name == name => {
                     stored.insert(name, revision);
                 }

@@ -38,6 +38,8 @@ const WATCH_SECONDS: u32 = 290;
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
 /// Objects per page of a list: all of a page is in memory at once, as text and as what comes of it.
 const PAGE: u32 = 100;
+/// On the bookmark after the last object that was there when a watch began.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 /// Waits after failures, as client-go's reflector has them.
 const FIRST_WAIT: Duration = Duration::from_millis(800);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -179,13 +181,16 @@ where
         }
     }
 
-    /// Lists, then watches until a list is needed again.
+    /// Reads everything, then watches until that is needed again.
     async fn list_and_follow(&self) -> Result<(), CallError> {
-        let mut version = self.list().await?;
+        let (mut version, mut events) = match self.stream().await {
+            Err(error) if error.is_invalid() => (self.list().await?, None),
+            begun => begun.map(|(version, events)| (version, Some(events)))?,
+        };
         let mut wait = FIRST_WAIT;
         loop {
             let began = Instant::now();
-            match self.follow(&mut version).await {
+            match self.follow(&mut version, events.take()).await {
                 Ok(End::Closed) if began.elapsed() > Duration::from_secs(1) => wait = FIRST_WAIT,
                 Ok(End::Closed) => {
                     // Closed at once, again and again: not a state to hurry in.
@@ -217,7 +222,43 @@ where
         }
     }
 
-    /// Reads everything, as it is now, and returns its version.
+    /// Reads everything, as it is now, by a watch that begins with it, and returns its version and what follows.
+    ///
+    /// The API server sends it out of its own cache, where pages of a list of custom resources are read anew out of its
+    /// store, all but the first. It can from Kubernetes 1.34 on (KEP-3157), or calls the request invalid.
+    async fn stream(&self) -> Result<(String, Events), CallError> {
+        let params = WatchParams { send_initial_events: true, ..self.params() };
+        let mut events = self.timed("watch", self.source.watch(&params, "")).await?;
+        let mut list = Listed::default();
+        loop {
+            let ended = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            let event = self.next(&mut events).await?;
+            match event.ok_or_else(|| CallError::of(self.call("watch"), kube::Error::ReadEvents(ended())))? {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    match self.readable(&object).map_err(|error| self.garbled("watch", error))? {
+                        Ok(object) => self.cache.add(&mut list, object),
+                        Err(unreadable) => self.cache.strike(&mut list, &unreadable),
+                    }
+                }
+                WatchEvent::Deleted(object) => {
+                    let gone = object.meta().map_err(|error| self.garbled("watch", error))?;
+                    self.cache.strike(&mut list, &gone);
+                }
+                WatchEvent::Bookmark(bookmark) => {
+                    if bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END) {
+                        let version = bookmark.metadata.resource_version;
+                        self.listed(list, &version);
+                        return Ok((version, events));
+                    }
+                }
+                WatchEvent::Error(status) => {
+                    return Err(CallError::Refused { call: self.call("watch"), status });
+                }
+            }
+        }
+    }
+
+    /// Reads everything, as it is now, page by page, and returns its version.
     async fn list(&self) -> Result<String, CallError> {
         let mut params =
             ListParams { label_selector: self.selector.clone(), limit: Some(PAGE), ..ListParams::default() };
@@ -235,24 +276,35 @@ where
                 break page.metadata.resource_version.unwrap_or_default();
             }
         };
-        let changed = self.cache.replace(list, number(&version));
-        self.gauge.synced();
-        self.tell(changed);
-        self.send(News::Current);
+        self.listed(list, &version);
         Ok(version)
     }
 
-    /// Follows changes from `version` on.
-    async fn follow(&self, version: &mut String) -> Result<End, CallError> {
-        let params = WatchParams {
+    /// All that there is has been read.
+    fn listed(&self, list: Listed<K>, version: &str) {
+        let changed = self.cache.replace(list, number(version));
+        self.gauge.synced();
+        self.tell(changed);
+        self.send(News::Current);
+    }
+
+    fn params(&self) -> WatchParams {
+        WatchParams {
             label_selector: self.selector.clone(),
             timeout: Some(WATCH_SECONDS),
             bookmarks: true,
             ..WatchParams::default()
-        };
-        let mut events = match self.timed("watch", self.source.watch(&params, version)).await {
-            Err(error) if is_gone(&error) => return Ok(End::Expired),
-            events => events?,
+        }
+    }
+
+    /// Follows changes from `version` on, in a watch that is opened unless it is already.
+    async fn follow(&self, version: &mut String, open: Option<Events>) -> Result<End, CallError> {
+        let mut events = match open {
+            Some(events) => events,
+            None => match self.timed("watch", self.source.watch(&self.params(), version)).await {
+                Err(error) if is_gone(&error) => return Ok(End::Expired),
+                events => events?,
+            },
         };
         if self.gauge.up() {
             self.send(News::Watches);

@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        apps::v1::{ControllerRevision, Deployment},
+        apps::v1::Deployment,
         batch::v1::Job,
         core::v1::{Pod, Service},
         discovery::v1::EndpointSlice,
@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     api::{PhoenixApp, labels},
+    build::StoredRevision,
     controller::snapshot::Snapshot,
 };
 
@@ -82,7 +83,7 @@ type News = Pin<Box<dyn Stream<Item = Result<(), watcher::Error>> + Send>>;
 /// What is watched of an app.
 struct Following {
     app: Store<PhoenixApp>,
-    revisions: Maybe<ControllerRevision>,
+    revisions: Maybe<StoredRevision>,
     deployments: Maybe<Deployment>,
     pods: Maybe<Pod>,
     migration_pods: Maybe<Pod>,

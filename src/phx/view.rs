@@ -220,7 +220,7 @@ fn workers(snapshot: &Snapshot) -> Vec<WorkerView> {
 pub fn images(snapshot: &Snapshot) -> BTreeMap<String, String> {
     let of = |spec: Option<&k8s_openapi::api::core::v1::PodSpec>| spec?.containers.first()?.image.clone();
     let stored = snapshot.revisions.iter().filter_map(|object| {
-        let revision = Revision::from_controller_revision(object).ok()?;
+        let revision = Revision::from_stored(object).ok()?;
         Some((revision.name.to_string(), of(revision.pod_template.spec.as_ref())?))
     });
     let deployed = snapshot.deployments.iter().filter_map(|object| {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use super::phases::Phases;
 use crate::api::Phase;
 
 /// Seconds a reconcile takes.
@@ -27,7 +27,7 @@ pub struct Metrics {
     writes: IntCounterVec,
     rollouts: IntCounterVec,
     rollout_seconds: HistogramVec,
-    phase: IntGaugeVec,
+    phases: Phases,
     watch_failures: IntCounterVec,
     stale_skips: IntCounterVec,
     leader: IntGauge,
@@ -69,10 +69,7 @@ impl Metrics {
                     .buckets(ROLLOUT_SECONDS.to_vec()),
                 &["outcome"],
             )?,
-            phase: IntGaugeVec::new(
-                Opts::new("phoenix_operator_app_phase", "1 for the phase an app is in"),
-                &["namespace", "name", "phase"],
-            )?,
+            phases: Phases::new()?,
             watch_failures: IntCounterVec::new(
                 Opts::new("phoenix_operator_watch_failures_total", "Failures of a watch by kind"),
                 &["kind"],
@@ -98,7 +95,7 @@ impl Metrics {
         registry.register(Box::new(metrics.writes.clone()))?;
         registry.register(Box::new(metrics.rollouts.clone()))?;
         registry.register(Box::new(metrics.rollout_seconds.clone()))?;
-        registry.register(Box::new(metrics.phase.clone()))?;
+        registry.register(Box::new(metrics.phases.clone()))?;
         registry.register(Box::new(metrics.watch_failures.clone()))?;
         registry.register(Box::new(metrics.stale_skips.clone()))?;
         registry.register(Box::new(metrics.leader.clone()))?;
@@ -135,13 +132,7 @@ impl Metrics {
 
     /// An app is in this phase, or is gone.
     pub fn phase(&self, namespace: &str, name: &str, phase: Option<Phase>) {
-        for other in Phase::ALL.into_iter().filter(|other| Some(*other) != phase) {
-            // An error means that there is no such series, which is what is wanted.
-            let _ = self.phase.remove_label_values(&[namespace, name, &format!("{other:?}")]);
-        }
-        if let Some(phase) = phase {
-            self.phase.with_label_values(&[namespace, name, &format!("{phase:?}")]).set(1);
-        }
+        self.phases.set(namespace, name, phase);
     }
 
     /// A watch failed and is being opened again.
@@ -177,19 +168,6 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_app_has_one_phase_and_leaves_none() {
-        let metrics = Metrics::new().unwrap();
-        metrics.phase("prod", "shop", Some(Phase::RollingOut));
-        metrics.phase("prod", "shop", Some(Phase::Healthy));
-        let series =
-            |text: &str| text.lines().filter(|l| l.starts_with("phoenix_operator_app_phase{")).count();
-        assert_eq!(series(&metrics.text()), 1);
-        assert!(metrics.text().contains(r#"phase="Healthy""#));
-        metrics.phase("prod", "shop", None);
-        assert_eq!(series(&metrics.text()), 0);
-    }
 
     #[test]
     fn counts_are_shown() {

@@ -2,6 +2,7 @@
 
 mod logs;
 mod metrics;
+mod phases;
 mod server;
 
 pub use logs::{LogFormat, init};

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::{ledger::Ledger, pki::Authority, tools::BinDir};
+use super::{ServerOptions, ledger::Ledger, pki::Authority, tools::BinDir};
 
 /// What the control plane needs to know of its surroundings.
 pub struct Plan<'a> {
@@ -33,8 +33,8 @@ pub struct Plan<'a> {
     pub reachable_from_pods: bool,
     /// After how many seconds without a sign of life a node counts as lost.
     pub node_grace_seconds: u32,
-    /// Whose requests are in the audit log; nobody: everybody's.
-    pub audited: &'a [String],
+    /// What the API server does.
+    pub server: &'a ServerOptions,
 }
 
 /// Records the metadata of requests, once, when they have been answered.
@@ -195,7 +195,7 @@ fn api_server(plan: &Plan<'_>, etcd: &str) -> Result<()> {
     let dir = plan.ledger.dir();
     let pki = |file: &str| plan.authority.path(file).display().to_string();
     let policy = dir.join("audit-policy.json");
-    fs::write(&policy, audit_policy(plan.audited).to_string())
+    fs::write(&policy, audit_policy(&plan.server.audited).to_string())
         .with_context(|| format!("writing {}", policy.display()))?;
     let mut arguments = command(
         plan.bin,
@@ -229,6 +229,10 @@ fn api_server(plan: &Plan<'_>, etcd: &str) -> Result<()> {
     if !plan.reachable_from_pods {
         // A loopback address is refused as an endpoint.
         arguments.push("--endpoint-reconciler-type=none".into());
+    }
+    let gates: Vec<String> = plan.server.without.iter().map(|feature| format!("{feature}=false")).collect();
+    if !gates.is_empty() {
+        arguments.push(format!("--feature-gates={}", gates.join(",")).into());
     }
     plan.ledger.spawn("kube-apiserver", None, arguments)?;
     Ok(())

@@ -77,8 +77,17 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// Whether it stays up when the [`Cluster`] is dropped or this process ends.
     pub keep: bool,
+    /// What its API server does.
+    pub server: ServerOptions,
+}
+
+/// What an API server does.
+#[derive(Clone, Debug, Default)]
+pub struct ServerOptions {
     /// Whose requests are in the audit log; nobody: everybody's.
     pub audited: Vec<String>,
+    /// Features that it is to be without.
+    pub without: Vec<String>,
 }
 
 /// A running cluster. Dropping it takes it down, unless it is to be kept or was
@@ -147,8 +156,8 @@ impl Cluster {
         let mut cluster = Self::create(&dir, nodes, bin)?;
         watch::start(&cluster.ledger)?;
         let result = match nodes {
-            Nodes::Kwok => cluster.start_fake(&options.audited).await,
-            Nodes::Real => cluster.start_real(&options.audited).await,
+            Nodes::Kwok => cluster.start_fake(&options.server).await,
+            Nodes::Real => cluster.start_real(&options.server).await,
         };
         if let Err(error) = result {
             teardown::down(&dir, Keep::Logs)?;
@@ -207,7 +216,7 @@ impl Cluster {
         })
     }
 
-    async fn start_fake(&self, audited: &[String]) -> Result<()> {
+    async fn start_fake(&self, server: &ServerOptions) -> Result<()> {
         let address = Ipv4Addr::LOCALHOST;
         let [port] = control::free_ports(address)?;
         self.ledger.update(|record| record.server = format!("https://{address}:{port}"))?;
@@ -221,7 +230,7 @@ impl Cluster {
             first_service: Ipv4Addr::new(10, 0, 0, 1),
             reachable_from_pods: false,
             node_grace_seconds: 50,
-            audited,
+            server,
         };
         let client = control::start(&plan).await?;
         control::start_controllers(&plan)?;
@@ -229,7 +238,7 @@ impl Cluster {
         ready_for_pods(&plan, &client).await
     }
 
-    async fn start_real(&self, audited: &[String]) -> Result<()> {
+    async fn start_real(&self, server: &ServerOptions) -> Result<()> {
         let network = Network::claim(&self.ledger)?;
         network.create(&self.ledger)?;
         let address = network.bridge_ip();
@@ -246,7 +255,7 @@ impl Cluster {
             first_service: network.first_service(),
             reachable_from_pods: true,
             node_grace_seconds: 20,
-            audited,
+            server,
         };
         let (client, places) = tokio::try_join!(control::start(&plan), real::start_runtimes(&plan, network))?;
         control::start_controllers(&plan)?;

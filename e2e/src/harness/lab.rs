@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 use super::rights;
 use super::space::Space;
-use crate::cluster::{self, Cluster, Nodes, Options};
+use crate::cluster::{self, Cluster, Nodes, Options, ServerOptions};
 use crate::image;
 use crate::postgres::Postgres;
 
@@ -72,7 +72,7 @@ impl Drop for Scratch {
 impl Lab {
     /// Real nodes with these versions of roost loaded, and a `PostgreSQL` that pods reach.
     pub async fn real(versions: &[&str]) -> Result<Arc<Self>> {
-        let mut lab = Self::on(Nodes::Real, &[]).await?;
+        let mut lab = Self::on(Nodes::Real, ServerOptions::default()).await?;
         let directory = lab.scratch.0.join("postgres");
         lab.postgres = Some(Postgres::start(IpAddr::V4(lab.cluster().bridge_ip()), &directory).await?);
         lab.load(versions).await?;
@@ -81,12 +81,19 @@ impl Lab {
 
     /// Fake nodes, on which pods become ready as their image's tag asks.
     pub async fn fake() -> Result<Arc<Self>> {
-        Ok(Arc::new(Self::on(Nodes::Kwok, &[]).await?))
+        Ok(Arc::new(Self::on(Nodes::Kwok, ServerOptions::default()).await?))
     }
 
     /// Fake nodes on a cluster whose audit log holds these users' requests alone: what others ask costs it nothing.
     pub async fn audited(users: &[&str]) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self::on(Nodes::Kwok, users).await?))
+        let audited = users.iter().map(|user| (*user).to_owned()).collect();
+        Ok(Arc::new(Self::on(Nodes::Kwok, ServerOptions { audited, ..ServerOptions::default() }).await?))
+    }
+
+    /// Fake nodes on a cluster whose API server cannot begin a watch with what there is, as before Kubernetes 1.34.
+    pub async fn older() -> Result<Arc<Self>> {
+        let without = vec!["WatchList".to_owned()];
+        Ok(Arc::new(Self::on(Nodes::Kwok, ServerOptions { without, ..ServerOptions::default() }).await?))
     }
 
     /// The cluster that `KUBECONFIG` names, else fake nodes; for tests that need an API server and no more. On
@@ -120,11 +127,10 @@ impl Lab {
         Ok(())
     }
 
-    async fn on(nodes: Nodes, audited: &[&str]) -> Result<Self> {
-        let audited = audited.iter().map(|user| (*user).to_owned()).collect();
+    async fn on(nodes: Nodes, server: ServerOptions) -> Result<Self> {
         let cluster = match std::env::var_os(ATTACH) {
             Some(dir) => Cluster::attach(Path::new(&dir)).await?,
-            None => Cluster::up(Options { nodes, dir: None, keep: false, audited }).await?,
+            None => Cluster::up(Options { nodes, dir: None, keep: false, server }).await?,
         };
         let lab = Self {
             client: cluster.client().await?,

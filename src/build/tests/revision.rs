@@ -1,12 +1,14 @@
 //! Revisions in storage.
 
-use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::ConfigMap};
+use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
 use super::rendered;
 use crate::{
     api::labels,
-    build::{Revision, Settings, controller_revision, defaults_config_map, deployment, render},
+    build::{
+        Revision, Settings, StoredRevision, controller_revision, defaults_config_map, deployment, render,
+    },
 };
 
 const FULL: &str = "{image: x, hosts: [h], database: {urlFrom: {secretKeyRef: {name: db, key: uri}}}, \
@@ -20,8 +22,9 @@ fn a_revision_is_stored_whole() {
     assert_eq!(stored.revision, 7);
     assert_eq!(stored.metadata.name.as_deref(), Some(format!("shop-{}", revision.name).as_str()));
     let text = serde_json::to_string(&stored).unwrap();
-    let back: ControllerRevision = serde_json::from_str(&text).unwrap();
-    assert_eq!(Revision::from_controller_revision(&back).unwrap(), revision);
+    let back: StoredRevision = serde_json::from_str(&text).unwrap();
+    assert_eq!(back.revision, 7);
+    assert_eq!(Revision::from_stored(&back).unwrap(), revision);
     let annotations = stored.metadata.annotations.unwrap();
     assert_eq!(annotations.get(labels::MIGRATION_KEY), revision.migration_key.as_ref());
 }
@@ -40,10 +43,10 @@ fn what_is_no_revision_is_refused_with_the_cure() {
     let (app, revision) = rendered("image: x");
     let mut stored = controller_revision(&app, &revision, 1);
     stored.data.as_mut().unwrap().0 = json!({"spec": 1});
-    let error = Revision::from_controller_revision(&stored).unwrap_err().to_string();
+    let error = Revision::from_stored(&stored.clone().into()).unwrap_err().to_string();
     assert!(error.contains("cannot be read") && error.contains("delete it"), "{error}");
     stored.data = None;
-    let error = Revision::from_controller_revision(&stored).unwrap_err().to_string();
+    let error = Revision::from_stored(&stored.clone().into()).unwrap_err().to_string();
     assert!(error.contains("holds no revision"), "{error}");
 }
 

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     api::{HttpRoute, Outcome, RevisionName, Stage, ValidatedApp, labels, names},
-    build::{self, Revision, Settings},
+    build::{self, Revision, Settings, StoredRevision},
     plan::{Event, EventKind, Facts, Fault, SecretPosted, Selector, Upkeep, Write},
 };
 
@@ -325,7 +325,7 @@ impl Applier<'_> {
         let revision =
             revision.with_workers_of(live.filter(|seen| self.snapshot.worker_of(&seen.metadata).is_some()));
         let made = seen.metadata.creation_timestamp.as_ref();
-        let older = |object: &ControllerRevision| object.metadata.creation_timestamp.as_ref() < made;
+        let older = |object: &StoredRevision| object.metadata.creation_timestamp.as_ref() < made;
         let mut object = build::controller_revision(self.app, &revision, self.number_after(older));
         // A revision that has a Deployment has migrated.
         let done = [labels::MIGRATED].into_iter().chain(contracted.then_some(labels::CONTRACTED));
@@ -336,7 +336,7 @@ impl Applier<'_> {
     }
 
     /// The number of a revision that comes after those.
-    fn number_after(&self, comes_before: impl Fn(&ControllerRevision) -> bool) -> i64 {
+    fn number_after(&self, comes_before: impl Fn(&StoredRevision) -> bool) -> i64 {
         let stored = self.snapshot.revisions.iter().filter(|object| comes_before(object));
         stored.map(|object| object.revision).max().unwrap_or_default() + 1
     }

@@ -37,7 +37,7 @@ fn shop() -> Snapshot {
     service.metadata.uid = Some("s".to_owned());
     Snapshot {
         app: Arc::new(app),
-        revisions: vec![Arc::new(stored)],
+        revisions: vec![Arc::new(stored.into())],
         deployments: vec![Arc::new(pods)],
         replica_sets: vec![object(
             json!({"metadata": {"name": "r", "uid": "r", "ownerReferences": owner("d")}}),
@@ -240,7 +240,7 @@ fn phases_are_read_from_what_they_left() {
     let revision = render(&valid, &REV.parse().unwrap(), &Settings::default());
     let mut stored = controller_revision(&valid, &revision, 4);
     shop.app = Arc::new(app);
-    shop.revisions = vec![Arc::new(stored.clone())];
+    shop.revisions = vec![Arc::new(stored.clone().into())];
     let seen = see(&shop).world.revisions[REV].clone();
     assert_eq!((seen.number, seen.before), (4, vec!["backup".to_owned(), "extension".to_owned()]));
     assert_eq!((seen.before_done, seen.contracted, seen.migrated), ((0, 0), false, false));
@@ -250,7 +250,7 @@ fn phases_are_read_from_what_they_left() {
         (labels::BEFORE.to_owned(), "3/1".to_owned()),
         (labels::CONTRACTED.to_owned(), "2026-01-01T00:00:00Z".to_owned()),
     ]);
-    shop.revisions = vec![Arc::new(stored)];
+    shop.revisions = vec![Arc::new(stored.into())];
     for stage in [Stage::Before(1), Stage::Migrate, Stage::Contract, Stage::Rollback] {
         let job = build::migration_job(&valid, &revision, stage, 3).unwrap();
         let mut job = serde_json::to_value(job).unwrap();
@@ -444,7 +444,7 @@ fn stored_as(shop: &mut Snapshot, spec: &str) -> (ValidatedApp, BTreeMap<Revisio
     let valid = ValidatedApp::try_from(&app).unwrap();
     let revision = render(&valid, &REV.parse().unwrap(), &Settings::default());
     shop.app = Arc::new(app);
-    shop.revisions = vec![Arc::new(controller_revision(&valid, &revision, 1))];
+    shop.revisions = vec![Arc::new(controller_revision(&valid, &revision, 1).into())];
     (valid, [(revision.name.clone(), revision)].into())
 }
 
