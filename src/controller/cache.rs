@@ -4,7 +4,7 @@
 //! which apps a change concerns, objects that vanished during an interrupted watch included.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -171,6 +171,17 @@ struct Entry<K> {
     /// Names what a pass looks at of it.
     matter: u64,
     held: Held<K>,
+}
+
+// Derived, it would ask for objects that can be cloned.
+impl<K> Clone for Entry<K> {
+    fn clone(&self) -> Self {
+        let held = match &self.held {
+            Held::Live(object) => Held::Live(object.clone()),
+            Held::Packed(packed) => Held::Packed(packed.clone()),
+        };
+        Self { name: self.name.clone(), version: self.version, matter: self.matter, held }
+    }
 }
 
 impl<K: DeserializeOwned> Entry<K> {
@@ -415,17 +426,24 @@ where
         }
     }
 
-    /// Moves what is packed together. While much happens it comes to lie between what is soon gone, whose pages it would
-    /// hold.
-    pub fn compact(&self) {
+    /// Moves all that is known together. While much happens it comes to lie between what is soon gone, whose pages it would
+    /// hold. Apps are named by `names`, which all caches may share.
+    pub fn compact(&self, names: &mut HashSet<Arc<AppKey>>) {
         let mut state = self.write();
-        for entry in state.by_app.values_mut().flatten() {
-            let name = entry.name.clone();
-            entry.name = name;
-            if let Held::Packed(packed) = &entry.held {
-                entry.held = Held::Packed(packed.clone());
+        let mut fresh = State::new(state.version);
+        for (app, entries) in &state.by_app {
+            let app = names.get(app).cloned().unwrap_or_else(|| Arc::new((**app).clone()));
+            names.insert(app.clone());
+            fresh.by_app.insert(app, entries.clone());
+        }
+        for (place, app) in &state.kept {
+            if let Some((app, _)) = fresh.by_app.get_key_value(app) {
+                fresh.kept.insert(*place, app.clone());
             }
         }
+        fresh.by_app.shrink_to_fit();
+        fresh.kept.shrink_to_fit();
+        *state = fresh;
     }
 
     /// Makes what is known of a lively app ready to be read, for more than once.
@@ -595,7 +613,10 @@ mod tests {
         assert_eq!(lively.calm(Duration::ZERO), []);
         cache.pack(&key("shop"));
         assert_eq!(live(&cache), 0);
-        cache.compact();
+        let mut names = HashSet::new();
+        cache.compact(&mut names);
+        other.compact(&mut names);
+        assert_eq!(names.len(), 1);
         assert_eq!(*cache.get(&key("shop"), "a").unwrap(), object("a", "shop", 5));
         assert_eq!((cache.of(&key("shop")).len(), live(&cache)), (2, 0), "read once, it stays packed");
         // something happens to another child of the app

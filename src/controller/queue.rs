@@ -1,6 +1,6 @@
 //! Which app is to be reconciled next: each at most once at a time, in order of when it is due.
 //!
-//! What is under way goes before what has yet to begin, as if that were due [`HANDICAP`] later: where all apps change at
+//! What is under way goes before what has yet to begin, as if that were due a minute later: where all apps change at
 //! once, the first are through while the last wait, instead of all of them moving step by step.
 //!
 //! Pure: the driver hands in the instants.
@@ -12,7 +12,7 @@ use std::{
 };
 
 /// How much longer than what is under way, when too much is due, anything else waits.
-pub const HANDICAP: Duration = Duration::from_mins(1);
+const HANDICAP: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
@@ -85,9 +85,9 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
-    /// When the next is due; at once if there are any that were when [`Queue::pop`] last looked.
-    pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        if self.ready.is_empty() { self.later.first().map(|(at, _)| *at) } else { Some(now) }
+    /// When the next is due of those that were not when [`Queue::pop`] last looked.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.later.first().map(|(at, _)| *at)
     }
 
     /// How many were due and not running when [`Queue::pop`] last looked.
@@ -140,12 +140,12 @@ mod tests {
         let mut queue = Queue::new();
         queue.add("a", later, false);
         assert_eq!(queue.pop(now), None);
-        assert_eq!(queue.next_due(now), Some(later));
+        assert_eq!(queue.next_due(), Some(later));
         queue.add("a", now, false);
         queue.add("a", later, false);
         assert_eq!(queue.pop(now), Some("a"));
         queue.done(&"a");
-        assert_eq!(queue.next_due(now), None, "the later time was replaced");
+        assert_eq!(queue.next_due(), None, "the later time was replaced");
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(queue.pop(later), Some("moving"));
         assert_eq!(queue.pop(later), Some("newer"));
         assert_eq!(queue.pop(later), Some("late"));
-        assert_eq!((queue.pop(later), queue.next_due(later)), (None, None));
+        assert_eq!((queue.pop(later), queue.next_due()), (None, None));
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         queue.add("a", now, false);
         queue.add("b", now, false);
         assert_eq!(queue.pop(now), Some("a"));
-        assert_eq!(queue.next_due(now), Some(now));
+        assert_eq!((queue.next_due(), queue.depth()), (None, 1));
         queue.add("b", before, true);
         assert_eq!(queue.pop(now), Some("b"));
         assert_eq!(queue.pop(now), None, "it was asked for once");

@@ -40,7 +40,7 @@ const ROUNDS: usize = 4;
 /// Between two writes of a status in which only wording, counts and gates have changed: pods become ready one by one. So
 /// many times as long as the API server takes to answer a write: who waits for it is not made to wait for these.
 const BETWEEN_REPORTS: Pace =
-    Pace { times: 100, least: Duration::from_secs(1), most: Duration::from_secs(30) };
+    Pace { times: 200, least: Duration::from_secs(1), most: Duration::from_mins(1) };
 
 /// What came of a pass.
 #[derive(Debug)]

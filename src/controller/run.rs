@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const HASTE: Duration = Duration::from_millis(50);
 /// From the beginning of a pass to that of the next: one change in a cluster brings about others, and one pass does for
 /// all of them. So many times as long as the API server takes to answer a write: the other controllers are as slow.
-const GATHER: Pace = Pace { times: 5, least: Duration::from_millis(100), most: Duration::from_secs(1) };
+const GATHER: Pace = Pace { times: 5, least: Duration::from_millis(75), most: Duration::from_secs(1) };
 /// What is known of an app is packed once nothing of it has changed for so long.
 const QUIET: Duration = Duration::from_secs(20);
 
@@ -296,7 +296,8 @@ impl Driver {
     async fn drive(&mut self) {
         loop {
             self.start_due();
-            let due = self.queue.next_due(Instant::now()).filter(|_| self.running.len() < self.concurrency);
+            // At full strength, the next begins when one ends.
+            let due = self.queue.next_due().filter(|_| self.running.len() < self.concurrency);
             let timer = async {
                 match due {
                     Some(at) => tokio::time::sleep_until(at.into()).await,

@@ -1,7 +1,7 @@
 //! The caches of one namespace, or of all, and the watches that fill them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -64,7 +64,7 @@ pub struct Scope {
 /// A cache of whatever kind, at rest.
 trait Rest {
     fn pack(&self, app: &AppKey);
-    fn compact(&self);
+    fn compact(&self, names: &mut HashSet<Arc<AppKey>>);
 }
 
 impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Rest for Cache<K> {
@@ -72,8 +72,8 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Rest for Cach
         Self::pack(self, app);
     }
 
-    fn compact(&self) {
-        Self::compact(self);
+    fn compact(&self, names: &mut HashSet<Arc<AppKey>>) {
+        Self::compact(self, names);
     }
 }
 
@@ -110,7 +110,8 @@ impl Scope {
         };
         Self {
             lively: begin.lively.clone(),
-            moved: AtomicUsize::new(0),
+            // once after a start
+            moved: AtomicUsize::new(usize::MAX / 2),
             routes: begin.optional(of_app, asked_for),
             routed,
             apps,
@@ -198,14 +199,15 @@ impl Scope {
         }
         let moved = self.moved.fetch_add(calm.len(), Ordering::Relaxed) + calm.len();
         // Work that grows with all apps, for as many changes.
-        if moved * 4 > self.apps.count() && self.lively.is_empty() {
+        if moved > self.apps.count() / 4 && self.apps.count() > 0 && self.lively.is_empty() {
             self.moved.store(0, Ordering::Relaxed);
-            self.each(|cache| cache.compact());
+            let mut names = HashSet::new();
+            self.each(|cache| cache.compact(&mut names));
         }
         calm
     }
 
-    fn each(&self, act: impl Fn(&dyn Rest)) {
+    fn each(&self, act: impl FnMut(&dyn Rest)) {
         let caches: [&dyn Rest; 14] = [
             &*self.apps,
             &*self.revisions,

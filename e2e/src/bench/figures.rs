@@ -44,7 +44,9 @@ pub struct Floor {
     pub load: f64,
     /// Seconds until all Deployments were available; the objects alone that the operator makes.
     pub objects: f64,
-    /// The same with the app itself and two writes of its status: one before its objects, one when it is available.
+    /// Seconds until all those Deployments had rolled over to another image, by one patch each.
+    pub updated: f64,
+    /// As `objects`, with the app itself and two writes of its status: one before its objects, one when it is available.
     pub with_status: f64,
     /// CPU seconds of the client, with the status writes.
     pub cpu: f64,

@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ApiResource, PostParams};
+use kube::api::{ApiResource, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use phoenix_operator::api::{Phase, PhoenixApp, PhoenixAppStatus, labels};
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ use super::contest::make_namespace;
 use super::events::Events;
 use super::program;
 use super::work::{self, IN_FLIGHT, Object};
+use crate::fixtures::image;
 
 /// Writes the objects of so many apps and waits until all Deployments are available.
 pub async fn objects(client: &Client, namespace: &str, apps: usize) -> Result<Duration> {
@@ -44,6 +45,46 @@ pub async fn objects(client: &Client, namespace: &str, apps: usize) -> Result<Du
             available.insert(event.name.clone());
         }
         (available.len() == apps).then_some(event.at)
+    });
+    let writing = async { writing.await.context("a task ended in disorder")? };
+    let (last, ()) = tokio::try_join!(all, writing)?;
+    Ok(last - began)
+}
+
+/// Gives all those Deployments another image, one patch each, and waits until all have rolled over to it by themselves.
+pub async fn update(client: &Client, namespace: &str, apps: usize) -> Result<Duration> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let made = deployments.list(&ListParams::default()).await.context("listing Deployments")?;
+    let mut patches = Vec::new();
+    for deployment in made {
+        let pods =
+            deployment.spec.and_then(|spec| spec.template.spec).context("a Deployment without pods")?;
+        let containers = pods.containers.iter();
+        let containers: Vec<Value> =
+            containers.map(|container| json!({"name": container.name, "image": image("v2")})).collect();
+        let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        patches.push((deployment.metadata.name.unwrap_or_default(), patch));
+    }
+    let mut events = Events::follow(client, namespace, &[ApiResource::erase::<Deployment>(&())]).await?;
+    let began = Instant::now();
+    let writing = tokio::spawn(async move {
+        let one = |(name, patch): (String, Value)| {
+            let deployments = deployments.clone();
+            async move {
+                let answer =
+                    deployments.patch(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+                answer.map(drop).context("patching a Deployment")
+            }
+        };
+        stream::iter(patches).map(one).buffer_unordered(IN_FLIGHT).try_collect::<()>().await
+    });
+    let mut updated = HashSet::new();
+    let what = format!("{apps} updated Deployments");
+    let all = events.until(&what, work::patience(apps), |event| {
+        if is_updated(&event.object) {
+            updated.insert(event.name.clone());
+        }
+        (updated.len() == apps).then_some(event.at)
     });
     let writing = async { writing.await.context("a task ended in disorder")? };
     let (last, ()) = tokio::try_join!(all, writing)?;
@@ -209,6 +250,17 @@ fn status(phase: Phase, stable: Option<&str>) -> PhoenixAppStatus {
         .into(),
         ..PhoenixAppStatus::default()
     }
+}
+
+/// It has rolled over to the image that [`update`] gives it.
+fn is_updated(deployment: &Value) -> bool {
+    let Value::Object(status) = &deployment["status"] else { return false };
+    let containers = &deployment["spec"]["template"]["spec"]["containers"];
+    containers[0]["image"] == image("v2")
+        && status.get("observedGeneration") == Some(&deployment["metadata"]["generation"])
+        && ["replicas", "updatedReplicas", "availableReplicas"]
+            .iter()
+            .all(|count| status.get(*count) == Some(&json!(work::REPLICAS)))
 }
 
 fn is_available(deployment: &Value) -> bool {

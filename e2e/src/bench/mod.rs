@@ -28,7 +28,9 @@ pub use self::contender::{Contender, Operator};
 pub use self::contest::{Run, Step, make_namespace, many};
 pub use self::figures::{Contest, Figures, Passage};
 use self::figures::{Floor, Machine, Quantiles};
-pub use self::floor::{objects as floor_of_objects, with_status as floor_with_status};
+pub use self::floor::{
+    objects as floor_of_objects, update as floor_of_updates, with_status as floor_with_status,
+};
 use self::peer::Peer;
 use self::program::Launch;
 use crate::audit;
@@ -141,15 +143,17 @@ async fn floor(options: &Options, figures: &mut Figures) -> Result<()> {
         return Ok(());
     }
     let load = load();
-    let objects = {
+    let (objects, updated) = {
         let lab = Lab::audited(&[audit::OPERATOR]).await?;
-        floor_of_objects(lab.client(), NAMESPACE, options.apps).await?
+        let objects = floor_of_objects(lab.client(), NAMESPACE, options.apps).await?;
+        (objects, floor_of_updates(lab.client(), NAMESPACE, options.apps).await?)
     };
     let lab = Lab::audited(&[audit::OPERATOR]).await?;
     let whole = floor_with_status(lab.client(), NAMESPACE, options.apps).await?;
     let floor = Floor {
         load,
         objects: objects.as_secs_f64(),
+        updated: updated.as_secs_f64(),
         with_status: whole.took.as_secs_f64(),
         cpu: whole.cpu,
         writes: whole.writes,
