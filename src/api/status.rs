@@ -177,7 +177,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Every phase, for metrics that must name all.
+    /// Every phase.
     pub const ALL: [Self; 11] = [
         Self::Migrating,
         Self::RollingOut,

@@ -199,7 +199,8 @@ impl Scope {
         }
         let moved = self.moved.fetch_add(calm.len(), Ordering::Relaxed) + calm.len();
         // Work that grows with all apps, for as many changes.
-        if moved > self.apps.count() / 4 && self.apps.count() > 0 && self.lively.is_empty() {
+        let apps = self.apps.count();
+        if apps > 0 && moved > apps / 4 && self.lively.is_empty() {
             self.moved.store(0, Ordering::Relaxed);
             let mut names = HashSet::new();
             self.each(|cache| cache.compact(&mut names));

@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client, Resource,
     api::{ListParams, ObjectList, WatchEvent, WatchParams},
-    core::{PartialObjectMeta, Request},
+    core::{PartialObjectMeta, Request, watch::BookmarkMeta},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::UnboundedSender;
@@ -142,6 +142,16 @@ pub struct Watch<K> {
     pub optional: Option<Needed>,
 }
 
+/// What an event of a watch tells.
+enum Told<K> {
+    /// An object, as it is now.
+    There(K),
+    /// One is gone, or cannot be read.
+    Gone(Box<ObjectMeta>),
+    /// All up to a version has been told.
+    Until(BookmarkMeta),
+}
+
 /// Why a watch ended.
 enum End {
     /// The API server ended it in good order.
@@ -231,29 +241,19 @@ where
         let mut events = self.timed("watch", self.source.watch(&params, "")).await?;
         let mut list = Listed::default();
         loop {
-            let ended = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-            let event = self.next(&mut events).await?;
-            match event.ok_or_else(|| CallError::of(self.call("watch"), kube::Error::ReadEvents(ended())))? {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    match self.readable(&object).map_err(|error| self.garbled("watch", error))? {
-                        Ok(object) => self.cache.add(&mut list, object),
-                        Err(unreadable) => self.cache.strike(&mut list, &unreadable),
-                    }
+            let Some(told) = self.told(&mut events).await? else {
+                let cut_short = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+                return Err(CallError::of(self.call("watch"), kube::Error::ReadEvents(cut_short)));
+            };
+            match told {
+                Told::There(object) => self.cache.add(&mut list, object),
+                Told::Gone(meta) => self.cache.strike(&mut list, &meta),
+                Told::Until(bookmark) if bookmark.annotations.contains_key(INITIAL_EVENTS_END) => {
+                    let version = bookmark.resource_version;
+                    self.listed(list, &version);
+                    return Ok((version, events));
                 }
-                WatchEvent::Deleted(object) => {
-                    let gone = object.meta().map_err(|error| self.garbled("watch", error))?;
-                    self.cache.strike(&mut list, &gone);
-                }
-                WatchEvent::Bookmark(bookmark) => {
-                    if bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END) {
-                        let version = bookmark.metadata.resource_version;
-                        self.listed(list, &version);
-                        return Ok((version, events));
-                    }
-                }
-                WatchEvent::Error(status) => {
-                    return Err(CallError::Refused { call: self.call("watch"), status });
-                }
+                Told::Until(_) => {}
             }
         }
     }
@@ -310,41 +310,47 @@ where
             self.send(News::Watches);
         }
         loop {
-            let Some(event) = self.next(&mut events).await? else { return Ok(End::Closed) };
-            match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    let object = self.readable(&object).map_err(|error| self.garbled("watch", error))?;
-                    match object {
-                        Ok(object) => {
-                            keep(version, object.meta());
-                            let Concerned { changed, seen } = self.cache.apply(object);
-                            self.tell(changed);
-                            if let Some(app) = seen {
-                                self.send(News::Seen(app));
-                            }
-                        }
-                        Err(unreadable) => {
-                            keep(version, &unreadable);
-                            self.tell(self.cache.delete(&unreadable));
-                        }
+            let told = match self.told(&mut events).await {
+                Err(error) if is_gone(&error) => return Ok(End::Expired),
+                told => told?,
+            };
+            let Some(told) = told else { return Ok(End::Closed) };
+            match told {
+                Told::There(object) => {
+                    keep(version, object.meta());
+                    let Concerned { changed, seen } = self.cache.apply(object);
+                    self.tell(changed);
+                    if let Some(app) = seen {
+                        self.send(News::Seen(app));
                     }
                 }
-                WatchEvent::Deleted(object) => {
-                    let gone = object.meta().map_err(|error| self.garbled("watch", error))?;
-                    keep(version, &gone);
-                    self.tell(self.cache.delete(&gone));
+                Told::Gone(meta) => {
+                    keep(version, &meta);
+                    self.tell(self.cache.delete(&meta));
                 }
-                WatchEvent::Bookmark(bookmark) => {
-                    version.clone_from(&bookmark.metadata.resource_version);
+                Told::Until(bookmark) => {
+                    version.clone_from(&bookmark.resource_version);
                     self.cache.bookmark(number(version));
                     self.send(News::Current);
                 }
-                WatchEvent::Error(status) if status.code == 410 => return Ok(End::Expired),
-                WatchEvent::Error(status) => {
-                    return Err(CallError::Refused { call: self.call("watch"), status });
-                }
             }
         }
+    }
+
+    /// What the next event tells, of which an error is one; none when the watch has ended.
+    async fn told(&self, events: &mut Events) -> Result<Option<Told<K>>, CallError> {
+        let Some(event) = self.next(events).await? else { return Ok(None) };
+        let garbled = |error| self.garbled("watch", error);
+        Ok(Some(match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                self.readable(&object).map_err(garbled)?.map_or_else(Told::Gone, Told::There)
+            }
+            WatchEvent::Deleted(object) => Told::Gone(Box::new(object.meta().map_err(garbled)?)),
+            WatchEvent::Bookmark(bookmark) => Told::Until(bookmark.metadata),
+            WatchEvent::Error(status) => {
+                return Err(CallError::Refused { call: self.call("watch"), status });
+            }
+        }))
     }
 
     async fn next<T>(

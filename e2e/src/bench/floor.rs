@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ApiResource, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
 use phoenix_operator::api::{Phase, PhoenixApp, PhoenixAppStatus, labels};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::contest::make_namespace;
 use super::events::Events;
 use super::program;
-use super::work::{self, IN_FLIGHT, Object};
+use super::work::{self, Change, IN_FLIGHT, Object};
 use crate::fixtures::image;
 
 /// Writes the objects of so many apps and waits until all Deployments are available.
@@ -32,59 +32,47 @@ pub async fn objects(client: &Client, namespace: &str, apps: usize) -> Result<Du
         // Nobody looks after them: their owner is not there.
         objects.extend(work::objects(children)?.into_iter().map(work::Object::alone));
     }
-    let mut events = Events::follow(client, namespace, &[ApiResource::erase::<Deployment>(&())]).await?;
-    let began = Instant::now();
     let writing = {
         let (client, namespace) = (client.clone(), namespace.to_owned());
-        tokio::spawn(async move { work::create(&client, &namespace, objects).await })
+        async move { work::create(&client, &namespace, objects).await }
     };
-    let mut available = HashSet::new();
-    let what = format!("{apps} Deployments");
-    let all = events.until(&what, work::patience(apps), |event| {
-        if is_available(&event.object) {
-            available.insert(event.name.clone());
-        }
-        (available.len() == apps).then_some(event.at)
-    });
-    let writing = async { writing.await.context("a task ended in disorder")? };
-    let (last, ()) = tokio::try_join!(all, writing)?;
-    Ok(last - began)
+    until_all(client, namespace, apps, is_available, writing).await
 }
 
 /// Gives all those Deployments another image, one patch each, and waits until all have rolled over to it by themselves.
 pub async fn update(client: &Client, namespace: &str, apps: usize) -> Result<Duration> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let resource = ApiResource::erase::<Deployment>(&());
+    let deployments: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let made = deployments.list(&ListParams::default()).await.context("listing Deployments")?;
-    let mut patches = Vec::new();
-    for deployment in made {
-        let pods =
-            deployment.spec.and_then(|spec| spec.template.spec).context("a Deployment without pods")?;
-        let containers = pods.containers.iter();
-        let containers: Vec<Value> =
-            containers.map(|container| json!({"name": container.name, "image": image("v2")})).collect();
+    let changes = made.into_iter().map(|deployment| {
+        // A merge patch takes a list whole.
+        let mut containers = deployment.data["spec"]["template"]["spec"]["containers"].clone();
+        containers[0]["image"] = json!(image("v2"));
         let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-        patches.push((deployment.metadata.name.unwrap_or_default(), patch));
-    }
+        (deployment.metadata.name.unwrap_or_default(), Change::Patch(patch))
+    });
+    let asking = work::ask(client.clone(), namespace.to_owned(), resource, changes.collect());
+    until_all(client, namespace, apps, is_updated, async { asking.await.map(drop) }).await
+}
+
+/// Writes, and gives back how long it took until this held of all Deployments.
+async fn until_all(
+    client: &Client,
+    namespace: &str,
+    apps: usize,
+    holds: fn(&Value) -> bool,
+    writing: impl Future<Output = Result<()>> + Send + 'static,
+) -> Result<Duration> {
     let mut events = Events::follow(client, namespace, &[ApiResource::erase::<Deployment>(&())]).await?;
     let began = Instant::now();
-    let writing = tokio::spawn(async move {
-        let one = |(name, patch): (String, Value)| {
-            let deployments = deployments.clone();
-            async move {
-                let answer =
-                    deployments.patch(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
-                answer.map(drop).context("patching a Deployment")
-            }
-        };
-        stream::iter(patches).map(one).buffer_unordered(IN_FLIGHT).try_collect::<()>().await
-    });
-    let mut updated = HashSet::new();
-    let what = format!("{apps} updated Deployments");
+    let writing = tokio::spawn(writing);
+    let mut done = HashSet::new();
+    let what = format!("{apps} Deployments");
     let all = events.until(&what, work::patience(apps), |event| {
-        if is_updated(&event.object) {
-            updated.insert(event.name.clone());
+        if holds(&event.object) {
+            done.insert(event.name.clone());
         }
-        (updated.len() == apps).then_some(event.at)
+        (done.len() == apps).then_some(event.at)
     });
     let writing = async { writing.await.context("a task ended in disorder")? };
     let (last, ()) = tokio::try_join!(all, writing)?;
