@@ -137,6 +137,13 @@ impl Reconciler {
             && self.scope(key).is_some_and(|scope| scope.knows(key))
     }
 
+    /// There is a specification of the app that nothing has been done for yet, while no rollout is under way.
+    pub fn begins(&self, key: &AppKey) -> bool {
+        let Some(app) = self.scope(key).and_then(|scope| scope.app(key)) else { return false };
+        let observed = app.status.as_ref().map(|status| status.observed_generation);
+        observed != app.metadata.generation && !self.memory.moving(key)
+    }
+
     /// Every app.
     pub fn apps(&self) -> Vec<AppKey> {
         self.scopes.values().flat_map(Scope::apps).collect()

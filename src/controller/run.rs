@@ -19,6 +19,7 @@ use tracing::Instrument as _;
 use super::{
     backoff::{Backoff, jitter},
     cache::AppKey,
+    crowd::Crowd,
     events::Recorder,
     freshness::Freshness,
     health::Health,
@@ -45,6 +46,8 @@ const HASTE: Duration = Duration::from_millis(50);
 /// From the beginning of a pass to that of the next: one change in a cluster brings about others, and one pass does for
 /// all of them. So many times as long as the API server takes to answer a write: the other controllers are as slow.
 const GATHER: Pace = Pace { times: 5, least: Duration::from_millis(75), most: Duration::from_secs(1) };
+/// An API server that takes longer to answer a write is busy: few rollouts are begun beside those under way.
+const SLOW: Duration = Duration::from_millis(50);
 /// What is known of an app is packed once nothing of it has changed for so long.
 const QUIET: Duration = Duration::from_secs(20);
 
@@ -138,6 +141,7 @@ async fn lead(
         metrics: metrics.clone(),
         concurrency: options.concurrency.max(1),
         queue: Queue::new(),
+        crowd: Crowd::new(),
         running: JoinSet::new(),
         keys: HashMap::new(),
         retries: HashMap::new(),
@@ -282,6 +286,8 @@ struct Driver {
     metrics: Metrics,
     concurrency: usize,
     queue: Queue<AppKey>,
+    /// Rollouts that are under way or held back.
+    crowd: Crowd<AppKey>,
     running: JoinSet<Done>,
     /// The app of each running pass.
     keys: HashMap<tokio::task::Id, AppKey>,
@@ -297,7 +303,8 @@ impl Driver {
         loop {
             self.start_due();
             // At full strength, the next begins when one ends.
-            let due = self.queue.next_due().filter(|_| self.running.len() < self.concurrency);
+            let due = self.queue.next_due().into_iter().chain(self.crowd.next_due()).min();
+            let due = due.filter(|_| self.running.len() < self.concurrency);
             let timer = async {
                 match due {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -322,8 +329,21 @@ impl Driver {
 
     fn start_due(&mut self) {
         let now = Instant::now();
+        let slow = self.reconciler.writer.latency() > SLOW;
+        while let Some(key) = self.crowd.next(now) {
+            self.enqueue(key, now);
+        }
         while self.running.len() < self.concurrency {
-            let Some(key) = self.queue.pop(now) else { break };
+            let Some(key) = self.queue.pop(now) else {
+                // One by one: each makes the API server busier.
+                let Some(key) = (!slow).then(|| self.crowd.any(now)).flatten() else { break };
+                self.enqueue(key, now);
+                continue;
+            };
+            if slow && self.reconciler.begins(&key) && !self.crowd.admits(&key, now) {
+                self.queue.done(&key);
+                continue;
+            }
             let reconciler = self.reconciler.clone();
             let probe = self.retries.get(&key).is_none_or(|retry| retry.at <= now);
             let span = tracing::info_span!("reconcile", namespace = key.namespace, app = key.name);
@@ -336,7 +356,7 @@ impl Driver {
             let task = self.running.spawn(pass.instrument(span));
             self.keys.insert(task.id(), app);
         }
-        self.metrics.queued(self.queue.depth());
+        self.metrics.queued(self.queue.depth() + self.crowd.held());
     }
 
     fn hear(&mut self, news: News) {
@@ -402,6 +422,7 @@ impl Driver {
         let _entered = span.enter();
         self.metrics.reconciled(outcome.label(), took);
         self.queue.done(&key);
+        self.crowd.passed(&key, self.reconciler.memory.moving(&key), Instant::now());
         match outcome {
             Outcome::Settled(wake) => {
                 tracing::debug!(?wake, "settled");
@@ -421,6 +442,7 @@ impl Driver {
                 tracing::debug!("gone");
                 self.retries.remove(&key);
                 self.waiting.remove(&key);
+                self.crowd.forget(&key);
                 self.reconciler.forget(&key);
             }
             Outcome::Outdated(error) => {

@@ -299,7 +299,12 @@ impl Writer {
 
     /// How long to wait at this pace, as the API server answers writes at present.
     pub fn wait(&self, pace: Pace) -> Duration {
-        pace.at(*self.latency.lock().unwrap_or_else(PoisonError::into_inner))
+        pace.at(self.latency())
+    }
+
+    /// How long the API server takes at present to answer a write.
+    pub fn latency(&self) -> Duration {
+        *self.latency.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn took(&self, time: Duration) {

@@ -38,6 +38,7 @@ use analysis::Measurement;
 pub use events::{Event, EventKind, events};
 pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
+pub use strategy::stands;
 pub use world::{
     Budget, DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
     RevisionObs, RouteAnswer, RouteObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, Verify,
@@ -49,7 +50,8 @@ pub use world::{
 pub struct Plan {
     /// The status to report, written (when it differs) before any of `writes`.
     pub status: PhoenixAppStatus,
-    /// Writes, in order. The first that fails ends the pass.
+    /// Writes, in order; neighbours that do not depend on each other may be sent at once. The first that fails ends the
+    /// pass.
     pub writes: Vec<Write>,
     /// When time alone will change the plan.
     pub wake: Option<Timestamp>,

@@ -281,8 +281,8 @@ impl WorkerObs {
     }
 }
 
-/// Which pods the active Service selects.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Which pods the active Service, or the disruption budget, selects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Selector {
     /// Every pod of the app that serves.
     Wide,
@@ -433,8 +433,8 @@ pub enum Upkeep {
     NoPeersBinding(BTreeSet<Rev>),
     /// No stored revision shares a cluster any more, so its headless Service is not wanted.
     NoHeadlessService,
-    /// The disruption budget.
-    PodDisruptionBudget,
+    /// The disruption budget, which is to select these pods.
+    PodDisruptionBudget(Selector),
     /// The disruption budget is not wanted any more.
     NoPodDisruptionBudget,
     /// The Ingress.
@@ -473,6 +473,18 @@ impl World {
     /// `spec.replicas` of a revision's Deployment; 0 without one.
     pub fn asked(&self, rev: &str) -> u32 {
         self.deployments.get(rev).filter(|d| !d.terminating).map_or(0, |d| d.replicas)
+    }
+
+    /// What the disruption budget is to select: the pods that serve, as the active Service selects them. As long as no
+    /// other revision asks for pods that comes to the same as all pods. All it is then, so that the Service's way through
+    /// a rolling update, from one revision to all and on to the next, takes no change of the budget; but not where pods
+    /// of the next revision would `stand` beside those that serve, and be counted for them until it is changed. None
+    /// before there is a Service.
+    pub fn to_guard(&self, stand: bool) -> Option<Selector> {
+        let selected = &self.service.as_ref()?.selector;
+        let Selector::Only(serving) = selected else { return Some(Selector::Wide) };
+        let alone = self.deployments.keys().all(|rev| rev == serving || self.asked(rev) == 0);
+        Some(if alone && !stand { Selector::Wide } else { selected.clone() })
     }
 
     /// Nothing of this revision asks for, holds or serves pods, except pods on their way out.

@@ -72,6 +72,9 @@ pub struct Options {
     /// Seconds in which apps come, change and go, five a second: 3600 for the hour that memory must survive.
     #[arg(long, default_value_t = 0)]
     pub churn: u64,
+    /// All apps are not updated at once, which with 10,000 of them takes hours.
+    #[arg(long)]
+    pub without_updates: bool,
     /// Who is measured; may be repeated or a list [default: all].
     #[arg(long, value_enum, value_delimiter = ',')]
     pub only: Vec<Part>,
@@ -90,7 +93,7 @@ impl Options {
 
     fn out(&self) -> PathBuf {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let whole = self.only.is_empty() && self.apps >= APPS;
+        let whole = self.only.is_empty() && !self.without_updates && self.apps >= APPS;
         let usual = workspace.join(if whole { "docs" } else { "target/bench" });
         self.out.clone().unwrap_or(usual)
     }
@@ -110,6 +113,8 @@ pub async fn run(options: &Options) -> Result<()> {
         let steps = [rest.clone(), notice.clone(), Step::Rolling, Step::Canary, Step::Cold, Step::Bytes];
         let churn = (options.churn > 0).then(|| Step::Churn(Duration::from_secs(options.churn)));
         let steps = steps.into_iter().chain(churn);
+        let updates = |step: &Step| matches!(step, Step::Rolling | Step::Canary);
+        let steps = steps.filter(|step| !(options.without_updates && updates(step)));
         let steps: Vec<Step> = steps.chain(options.heap.clone().map(Step::Heap)).collect();
         let single = operator_singles(options).await?;
         figures.operator = Some(operator(options, json!({}), &steps).await?.with(single));

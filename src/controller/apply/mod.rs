@@ -1,10 +1,12 @@
-//! Carries out what was planned, one write after the other; the first that fails ends the pass.
+//! Carries out what was planned, one write after the other but for those that do not depend on each other; the first
+//! that fails ends the pass.
 
 mod children;
 mod upkeep;
 
 use std::collections::BTreeMap;
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -63,6 +65,22 @@ pub struct Applied {
     pub edge: Vec<(Write, Fault)>,
 }
 
+impl Applied {
+    /// What came of one more write.
+    fn add(&mut self, other: Self) {
+        let Self { secret, drifts, events, edge } = other;
+        self.secret = self.secret.take().or(secret);
+        self.drifts.extend(drifts);
+        self.events.extend(events);
+        self.edge.extend(edge);
+    }
+}
+
+/// It waits for no write before it, and none of its kind after it waits for it: one round trip does for several.
+const fn stands_alone(write: &Write) -> bool {
+    matches!(write, Write::Upkeep(_) | Write::CreateRevision { .. } | Write::CreateService { .. })
+}
+
 /// What leads requests into the cluster: whoever refuses it stops nothing else.
 const fn at_the_edge(write: &Write) -> bool {
     matches!(
@@ -104,7 +122,7 @@ pub struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Carries the writes out in order. A post of the Secret comes first and alone, since its answer is part of what
+    /// Carries the writes out in order, neighbours that do not depend on each other at once. A post of the Secret comes first and alone, since its answer is part of what
     /// the planner looks at.
     pub async fn carry_out(&self, writes: &[Write], applied: &mut Applied) -> Result<(), Halt> {
         for write in writes {
@@ -115,29 +133,45 @@ impl Applier<'_> {
             }
         }
         let mut outdated = None;
-        for (index, write) in writes.iter().enumerate() {
-            if writes[..index].contains(write) {
-                continue;
-            }
-            if let Some(known) = self.refused.iter().find(|(refused, _)| same(refused, write)) {
-                applied.edge.push(known.clone());
-                continue;
-            }
-            tracing::debug!(?write, "writing");
-            match (write, Box::pin(self.one(write, applied)).await) {
-                (_, Ok(())) => {}
-                // Others write to these children too, as the status of a disruption budget; nothing waits for them.
-                (Write::Upkeep(_), Err(Halt::Call(error))) if error.verdict() == Verdict::Outdated => {
-                    outdated = Some(Halt::Call(error));
+        let mut left = writes;
+        while !left.is_empty() {
+            let together = left.iter().take_while(|write| stands_alone(write)).count().max(1);
+            let (now, later) = left.split_at(together);
+            left = later;
+            let mut failed = None;
+            let tried = now.iter().enumerate().filter(|(index, write)| !now[..*index].contains(write));
+            for (write, done, result) in join_all(tried.map(|(_, write)| self.attempt(write))).await {
+                applied.add(done);
+                match (write, result) {
+                    (_, Ok(())) => {}
+                    // Others write to these children too, as the status of a disruption budget; nothing waits for them.
+                    (Write::Upkeep(_), Err(Halt::Call(error))) if error.verdict() == Verdict::Outdated => {
+                        outdated = Some(Halt::Call(error));
+                    }
+                    (write, Err(Halt::Fault(fault))) if at_the_edge(write) => {
+                        applied.edge.push((write.clone(), fault));
+                    }
+                    (write, Err(halt)) if at_the_edge(write) => outdated = Some(halt),
+                    (_, Err(halt)) => failed = failed.or(Some(halt)),
                 }
-                (write, Err(Halt::Fault(fault))) if at_the_edge(write) => {
-                    applied.edge.push((write.clone(), fault));
-                }
-                (write, Err(halt)) if at_the_edge(write) => outdated = Some(halt),
-                (_, Err(halt)) => return Err(halt),
+            }
+            if let Some(halt) = failed {
+                return Err(halt);
             }
         }
         outdated.map_or(Ok(()), Err)
+    }
+
+    /// One write, unless it was refused a moment ago, and what came of it.
+    async fn attempt<'w>(&self, write: &'w Write) -> (&'w Write, Applied, Result<(), Halt>) {
+        let mut applied = Applied::default();
+        if let Some(known) = self.refused.iter().find(|(refused, _)| same(refused, write)) {
+            applied.edge.push(known.clone());
+            return (write, applied, Ok(()));
+        }
+        tracing::debug!(?write, "writing");
+        let result = Box::pin(self.one(write, &mut applied)).await;
+        (write, applied, result)
     }
 
     async fn one(&self, write: &Write, applied: &mut Applied) -> Result<(), Halt> {

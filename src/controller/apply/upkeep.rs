@@ -6,9 +6,9 @@ use k8s_openapi::api::{
 
 use super::{Applied, Applier, Halt, marked, marked_ingress, service_selector};
 use crate::{
-    api::{labels, names},
+    api::names,
     build::{self, Revision},
-    plan::{Selector, Upkeep},
+    plan::Upkeep,
 };
 
 impl Applier<'_> {
@@ -33,9 +33,8 @@ impl Applier<'_> {
                 let Some(binding) = snapshot.find(&snapshot.role_bindings, &name) else { return Ok(()) };
                 self.delete::<RoleBinding>(&binding.metadata).await
             }
-            Upkeep::PodDisruptionBudget => {
-                let selected = self.selected();
-                match build::pod_disruption_budget(self.app, &service_selector(&selected)) {
+            Upkeep::PodDisruptionBudget(guarded) => {
+                match build::pod_disruption_budget(self.app, &service_selector(guarded)) {
                     Some(budget) => self.ensure(&snapshot.budgets, &budget, applied).await,
                     None => Ok(()),
                 }
@@ -81,13 +80,5 @@ impl Applier<'_> {
             }
             None => self.ensure(bindings, &wanted, applied).await,
         }
-    }
-
-    /// What the active Service selects at present.
-    fn selected(&self) -> Selector {
-        let service = self.snapshot.active_service();
-        let selector = service.and_then(|service| service.spec.as_ref()?.selector.as_ref());
-        let revision = selector.and_then(|selector| selector.get(labels::REVISION));
-        revision.map_or(Selector::Wide, |revision| Selector::Only(revision.clone()))
     }
 }

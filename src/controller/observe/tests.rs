@@ -375,7 +375,7 @@ fn what_is_missing_or_differs_is_upkeep() {
     let wanted = [
         Upkeep::ServiceAccount,
         Upkeep::HeadlessService(None),
-        Upkeep::PodDisruptionBudget,
+        Upkeep::PodDisruptionBudget(Selector::Wide),
         Upkeep::Defaults(REV.to_owned()),
     ];
     assert_eq!(world.upkeep, wanted.into());
@@ -577,4 +577,39 @@ fn an_annotation_that_is_not_allowed_is_told_and_not_written() {
     shop.services = vec![Arc::new(service)];
     assert!(!with(&shop, &["b.io/"]).service.unwrap().drifted);
     assert!(with(&shop, &["a.io/"]).service.unwrap().drifted, "once it is allowed it is written");
+}
+
+#[test]
+fn the_disruption_budget_changes_only_where_revisions_stand_beside_each_other() {
+    let mut shop = shop();
+    let other = "1111111111";
+    let mut guarded = |strategy: &str, selected: Option<&str>, next: Option<i32>| {
+        let (app, stored) =
+            stored_as(&mut shop, &format!("{{image: shop:1, replicas: 2, strategy: {strategy}}}"));
+        let selector = selected.map_or(build::ServiceSelector::Wide, |revision| {
+            build::ServiceSelector::Only(revision.parse().unwrap())
+        });
+        let mut service = active_service(&app, &selector);
+        service.metadata.uid = Some("s".to_owned());
+        shop.services = vec![Arc::new(service)];
+        let revision = render(&app, &other.parse().unwrap(), &Settings::default());
+        shop.deployments.truncate(1);
+        shop.deployments.extend(
+            next.map(|replicas| Arc::new(deployment(&app, &revision, replicas.unsigned_abs(), None))),
+        );
+        let mut upkeep = upkeep_of(&shop, &app, &stored).into_iter();
+        upkeep.find_map(
+            |child| if let Upkeep::PodDisruptionBudget(guarded) = child { Some(guarded) } else { None },
+        )
+    };
+    let only = |revision: &str| Some(Selector::Only(revision.to_owned()));
+    let rolling = "{type: Rolling}";
+    let way = [(Some(REV), None), (None, Some(1)), (None, Some(2)), (Some(other), Some(2))];
+    let budgets = way.map(|(selected, next)| guarded(rolling, selected, next));
+    assert_eq!(budgets[..3], [Some(Selector::Wide), Some(Selector::Wide), Some(Selector::Wide)]);
+    assert_eq!(budgets[3], only(other), "the old pods are still there, and serve nobody");
+    assert_eq!(guarded(rolling, Some(REV), Some(0)), Some(Selector::Wide));
+    let standing = "{type: BlueGreen}";
+    assert_eq!(guarded(standing, Some(REV), None), only(REV), "before the first pod of the next one");
+    assert_eq!(guarded(standing, Some(REV), Some(2)), only(REV));
 }

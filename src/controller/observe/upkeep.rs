@@ -6,7 +6,7 @@ use super::{Drifts, Snapshot, marked, marked_ingress, service_selector};
 use crate::{
     api::{RevisionName, ValidatedApp, names},
     build::{self, Revision, Settings},
-    plan::{Rev, Upkeep, World},
+    plan::{Rev, Upkeep, World, stands},
 };
 
 /// What an apply would make or put right, or what is there and not wanted any more.
@@ -29,22 +29,23 @@ pub(super) fn upkeep(
     }
     upkeep.extend(headless_services(world, snapshot, app, stored, drifts));
     upkeep.extend(peers_binding(snapshot, app, stored, settings, drifts));
-    // It selects what the active Service selects, and so comes after it.
-    let selected = world.service.as_ref().map(|service| service_selector(&service.selector));
-    let name = names::pod_disruption_budget(&app.name);
-    match selected.as_ref().map(|selector| build::pod_disruption_budget(app, selector)) {
-        Some(Some(budget))
-            if drifts.wanting(snapshot, (&snapshot.budgets, &name), &selected, || budget.clone()) =>
-        {
-            upkeep.insert(Upkeep::PodDisruptionBudget);
-        }
-        Some(None) => {
-            let there = snapshot.find(&snapshot.budgets, &name);
-            if there.is_some_and(|budget| !snapshot.leaving(&budget.metadata)) {
+    // It follows the active Service, and so comes after it.
+    let stand = stands(app.strategy.kind, app.spec.traffic.gateway.is_some());
+    if let Some(guarded) = world.to_guard(stand) {
+        let selector = service_selector(&guarded);
+        let name = names::pod_disruption_budget(&app.name);
+        let there = snapshot.find(&snapshot.budgets, &name);
+        match build::pod_disruption_budget(app, &selector) {
+            Some(budget) => {
+                if drifts.wanting(snapshot, (&snapshot.budgets, &name), &selector, || budget) {
+                    upkeep.insert(Upkeep::PodDisruptionBudget(guarded));
+                }
+            }
+            None if there.is_some_and(|budget| !snapshot.leaving(&budget.metadata)) => {
                 upkeep.insert(Upkeep::NoPodDisruptionBudget);
             }
+            None => {}
         }
-        _ => {}
     }
     let name = names::ingress(&app.name);
     let there = snapshot.find(&snapshot.ingresses, &name);

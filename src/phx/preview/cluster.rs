@@ -7,9 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{Limits, Stage};
 use crate::plan::{
-    DeploymentObs, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, RouteAnswer, RouteObs,
+    DeploymentObs, Goal, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, RouteAnswer, RouteObs,
     SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerObs, World, Write,
     analysis::{Answer, CheckGoal, Measured, Measurement, Probe},
+    stands,
 };
 
 /// What is known of a revision before it is stored.
@@ -67,13 +68,36 @@ pub(super) struct Simulated {
     pub new: NewRevision,
     /// The generated Secret exists.
     pub secret: bool,
+    /// Pods of a new revision stand beside those that serve.
+    stand: bool,
+    /// What the disruption budget selects.
+    guarded: Option<Selector>,
 }
 
 impl Simulated {
+    /// As it is now, for this app.
+    pub fn new(goal: &Goal, world: World, new: NewRevision, secret: bool) -> Self {
+        let stand = stands(goal.strategy, goal.gateway);
+        // Where it is missing or selects others, that is among what is to be put right already.
+        let guarded = world.to_guard(stand);
+        Self { world, new, secret, stand, guarded }
+    }
+
     /// Carries writes out.
     pub fn apply(&mut self, writes: &[Write], restarts: &BTreeMap<Rev, Time>, now: Timestamp) {
         for write in writes {
             self.carry_out(write, restarts, now);
+        }
+        self.guard();
+    }
+
+    /// Notes what the disruption budget is to select from now on.
+    fn guard(&mut self) {
+        let wanted = self.world.to_guard(self.stand).filter(|_| self.new.wants_budget);
+        let upkeep = &mut self.world.upkeep;
+        if wanted.is_some() && wanted != self.guarded {
+            upkeep.retain(|child| !matches!(child, Upkeep::PodDisruptionBudget(_)));
+            upkeep.extend(wanted.map(Upkeep::PodDisruptionBudget));
         }
     }
 
@@ -87,6 +111,9 @@ impl Simulated {
             }
             Write::Upkeep(upkeep) => {
                 world.upkeep.remove(upkeep);
+                if let Upkeep::PodDisruptionBudget(guarded) = upkeep {
+                    self.guarded = Some(guarded.clone());
+                }
             }
             Write::CreateRevision { revision, attempt } => self.store(revision, *attempt),
             Write::RebuildRevision { revision, .. } => self.store(revision, None),
@@ -103,9 +130,6 @@ impl Simulated {
             Write::CreateService { selector } | Write::ApplyService { selector, .. } => {
                 world.service =
                     Some(ServiceObs { version: String::new(), selector: selector.clone(), drifted: false });
-                if self.new.wants_budget {
-                    world.upkeep.insert(Upkeep::PodDisruptionBudget);
-                }
             }
             Write::CreatePreview { revision } | Write::ApplyPreview { revision, .. } => {
                 let (version, uid) = (String::new(), String::new());

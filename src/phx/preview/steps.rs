@@ -333,7 +333,7 @@ impl Recorder {
             Upkeep::NoHeadlessService => ("delete", "Service", headless(None)),
             Upkeep::PeersBinding(_) => ("apply", "RoleBinding", binding()),
             Upkeep::NoPeersBinding(_) => ("delete", "RoleBinding", binding()),
-            Upkeep::PodDisruptionBudget => ("apply", "PodDisruptionBudget", app.clone()),
+            Upkeep::PodDisruptionBudget(_) => ("apply", "PodDisruptionBudget", app.clone()),
             Upkeep::NoPodDisruptionBudget => ("delete", "PodDisruptionBudget", app.clone()),
             Upkeep::Ingress => ("apply", "Ingress", app.clone()),
             Upkeep::NoIngress => ("delete", "Ingress", app.clone()),

@@ -49,7 +49,7 @@ pub(super) fn by_gateway(d: &Draft, kind: StrategyKind) -> bool {
 }
 
 /// Whether its pods stand beside those that serve.
-pub(super) fn stands(kind: StrategyKind, gateway: bool) -> bool {
+pub fn stands(kind: StrategyKind, gateway: bool) -> bool {
     kind == StrategyKind::BlueGreen || (kind == StrategyKind::Canary && gateway)
 }
 
