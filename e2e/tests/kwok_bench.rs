@@ -22,9 +22,9 @@ const MEMORY: u64 = if cfg!(debug_assertions) { 100 * 1024 } else { 48 * 1024 };
 /// Memory with no apps, in KiB; an unoptimised program is itself that large.
 const EMPTY: u64 = if cfg!(debug_assertions) { 60 * 1024 } else { 28 * 1024 };
 /// Writes on an app and its status in a rolling update.
-const WRITES_ON_THE_APP: f64 = 7.0;
+const WRITES_ON_THE_APP: f64 = 5.0;
 /// All writes of a rolling update, events aside.
-const WRITES: f64 = 20.0;
+const WRITES: f64 = 16.0;
 /// From an unready pod to the status that says so, in seconds; the median.
 const NOTICED: f64 = 1.0;
 

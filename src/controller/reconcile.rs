@@ -137,11 +137,19 @@ impl Reconciler {
             && self.scope(key).is_some_and(|scope| scope.knows(key))
     }
 
-    /// There is a specification of the app that nothing has been done for yet, while no rollout is under way.
+    /// The next pass will begin a rollout, while none is under way: another revision is specified than the stable one.
     pub fn begins(&self, key: &AppKey) -> bool {
         let Some(app) = self.scope(key).and_then(|scope| scope.app(key)) else { return false };
         let observed = app.status.as_ref().map(|status| status.observed_generation);
-        observed != app.metadata.generation && !self.memory.moving(key)
+        if observed == app.metadata.generation || self.memory.moving(key) {
+            return false;
+        }
+        // More pods of it, or fewer, begin none.
+        let stable = app.status.as_ref().and_then(|status| status.stable.as_deref());
+        ValidatedApp::try_from(&*app).is_ok_and(|valid| {
+            let named = goal::desired(&valid, &BTreeMap::new(), |_| false);
+            named.as_ref().map(RevisionName::as_str) != stable
+        })
     }
 
     /// Every app.

@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const HASTE: Duration = Duration::from_millis(50);
 /// From the beginning of a pass to that of the next: one change in a cluster brings about others, and one pass does for
 /// all of them. So many times as long as the API server takes to answer a write: the other controllers are as slow.
-const GATHER: Pace = Pace { times: 5, least: Duration::from_millis(75), most: Duration::from_secs(1) };
+const GATHER: Pace = Pace { times: 5, least: Duration::from_millis(25), most: Duration::from_secs(1) };
 /// An API server that takes longer to answer a write is busy: few rollouts are begun beside those under way.
 const SLOW: Duration = Duration::from_millis(50);
 /// What is known of an app is packed once nothing of it has changed for so long.
@@ -331,13 +331,13 @@ impl Driver {
         let now = Instant::now();
         let slow = self.reconciler.writer.latency() > SLOW;
         while let Some(key) = self.crowd.next(now) {
-            self.enqueue(key, now);
+            self.queue.add(key, now, true);
         }
         while self.running.len() < self.concurrency {
             let Some(key) = self.queue.pop(now) else {
                 // One by one: each makes the API server busier.
                 let Some(key) = (!slow).then(|| self.crowd.any(now)).flatten() else { break };
-                self.enqueue(key, now);
+                self.queue.add(key, now, true);
                 continue;
             };
             if slow && self.reconciler.begins(&key) && !self.crowd.admits(&key, now) {

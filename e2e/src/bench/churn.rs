@@ -17,7 +17,7 @@ const TURNS: usize = 25;
 
 impl Run<'_> {
     /// Apps come, change and go beside those that stay: what that leaves behind in its memory.
-    pub async fn churn(&mut self, apps: usize, time: Duration) -> Result<Churn> {
+    pub async fn churn(&mut self, time: Duration) -> Result<Churn> {
         self.requests.rest().await?;
         self.requests.take()?;
         let (before, cpu) = (self.program.memory("VmRSS")?, self.program.cpu()?);
@@ -35,19 +35,19 @@ impl Run<'_> {
             let came = (turn < last).then_some(turn);
             let changed = turn.checked_sub(TURNS).filter(|turn| *turn < last);
             let gone = turn.checked_sub(2 * TURNS);
-            if let Some(name) = came.map(|turn| work::name(apps + turn)) {
+            if let Some(name) = came.map(work::passing) {
                 pace.tick().await;
                 let app: DynamicObject = serde_json::from_value(self.contender.manifest(&name, "v1")?)?;
                 work::create(&self.client, &self.namespace, self.contender.beside(&name)?).await?;
                 api.create(&PostParams::default(), &app).await.with_context(|| format!("creating {name}"))?;
             }
-            if let Some(name) = changed.map(|turn| work::name(apps + turn)) {
+            if let Some(name) = changed.map(work::passing) {
                 pace.tick().await;
                 let patch = self.contender.release(&name, "v2")?;
                 let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
                 patched.with_context(|| format!("changing {name}"))?;
             }
-            if let Some(name) = gone.map(|turn| work::name(apps + turn)) {
+            if let Some(name) = gone.map(work::passing) {
                 pace.tick().await;
                 let deleted = api.delete(&name, &DeleteParams::background()).await;
                 deleted.with_context(|| format!("deleting {name}"))?;

@@ -94,6 +94,9 @@ impl<'a> Run<'a> {
             beside.extend(self.contender.beside(&name)?);
             changes.push((name.clone(), Change::Create(self.contender.manifest(&name, "v1")?)));
         }
+        for home in work::homes(&self.namespace, apps).into_iter().skip(1) {
+            make_namespace(&self.client, &home).await?;
+        }
         work::create(&self.client, &self.namespace, beside).await?;
         self.passage("all created", changes).await
     }
@@ -280,7 +283,7 @@ pub async fn many(
             }
             Step::Cold => contest.cold = Some(run.cold(apps).await?),
             Step::Bytes => contest.bytes = Some(run.bytes(apps).await?),
-            Step::Churn(time) => contest.churn = Some(run.churn(apps, *time).await?),
+            Step::Churn(time) => contest.churn = Some(run.churn(*time).await?),
             Step::Heap(program) => contest.holders = run.heap(apps, program).await?,
         }
     }

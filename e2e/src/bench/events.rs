@@ -1,4 +1,4 @@
-//! What happens in a namespace, with the moment at which it was seen.
+//! What happens in the namespaces of the apps, with the moment at which it was seen.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub struct Event {
     pub object: Value,
 }
 
-/// Events of a few kinds in one namespace, in the order in which they were seen.
+/// Events of a few kinds in one namespace and those that are named after it, in the order in which they were seen.
 #[derive(Debug)]
 pub struct Events {
     heard: UnboundedReceiver<Event>,
@@ -35,13 +35,13 @@ pub struct Events {
 
 impl Events {
     /// Follows these kinds from now on; what is there already comes first.
-    pub async fn follow(client: &Client, namespace: &str, kinds: &[ApiResource]) -> Result<Self> {
+    pub async fn follow(client: &Client, first: &str, kinds: &[ApiResource]) -> Result<Self> {
         let (tell, heard) = unbounded_channel();
         let (open, mut opened) = unbounded_channel();
         let mut watches = JoinSet::new();
         for kind in kinds {
-            let api = Api::namespaced_with(client.clone(), namespace, kind);
-            watches.spawn(watch(api, kind.kind.clone(), tell.clone(), open.clone()));
+            let api = Api::all_with(client.clone(), kind);
+            watches.spawn(watch(api, first.to_owned(), kind.kind.clone(), tell.clone(), open.clone()));
         }
         for _ in kinds {
             opened.recv().await.context("a watch ended before it was open")?;
@@ -81,6 +81,7 @@ impl Events {
 
 async fn watch(
     api: Api<DynamicObject>,
+    first: String,
     kind: String,
     tell: UnboundedSender<Event>,
     open: UnboundedSender<()>,
@@ -102,9 +103,18 @@ async fn watch(
             }
         };
         let (at, name) = (Instant::now(), object.name_any());
+        let namespace = object.namespace().unwrap_or_default();
+        if namespace.strip_prefix(first.as_str()).is_none_or(|rest| !rest.is_empty() && !is_block(rest)) {
+            continue;
+        }
         let object = serde_json::to_value(object).unwrap_or_default();
         if tell.send(Event { kind: kind.clone(), name, at, gone, object }).is_err() {
             return;
         }
     }
+}
+
+/// Whether this follows the first namespace's name in that of another one.
+fn is_block(rest: &str) -> bool {
+    rest.strip_prefix('-').is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
 }

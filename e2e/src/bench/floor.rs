@@ -25,7 +25,7 @@ use crate::fixtures::image;
 
 /// Writes the objects of so many apps and waits until all Deployments are available.
 pub async fn objects(client: &Client, namespace: &str, apps: usize) -> Result<Duration> {
-    make_namespace(client, namespace).await?;
+    make_homes(client, namespace, apps).await?;
     let mut objects = Vec::new();
     for number in 0..apps {
         let children = work::children(app(number), namespace, None)?;
@@ -42,9 +42,12 @@ pub async fn objects(client: &Client, namespace: &str, apps: usize) -> Result<Du
 /// Gives all those Deployments another image, one patch each, and waits until all have rolled over to it by themselves.
 pub async fn update(client: &Client, namespace: &str, apps: usize) -> Result<Duration> {
     let resource = ApiResource::erase::<Deployment>(&());
-    let deployments: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let deployments: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let made = deployments.list(&ListParams::default()).await.context("listing Deployments")?;
-    let changes = made.into_iter().map(|deployment| {
+    let homes = work::homes(namespace, apps);
+    let ours =
+        made.into_iter().filter(|one| homes.iter().any(|home| one.metadata.namespace.as_ref() == Some(home)));
+    let changes = ours.map(|deployment| {
         // A merge patch takes a list whole.
         let mut containers = deployment.data["spec"]["template"]["spec"]["containers"].clone();
         containers[0]["image"] = json!(image("v2"));
@@ -53,6 +56,14 @@ pub async fn update(client: &Client, namespace: &str, apps: usize) -> Result<Dur
     });
     let asking = work::ask(client.clone(), namespace.to_owned(), resource, changes.collect());
     until_all(client, namespace, apps, is_updated, async { asking.await.map(drop) }).await
+}
+
+/// Makes the namespaces of so many apps.
+async fn make_homes(client: &Client, first: &str, apps: usize) -> Result<()> {
+    for home in work::homes(first, apps) {
+        make_namespace(client, &home).await?;
+    }
+    Ok(())
 }
 
 /// Writes, and gives back how long it took until this held of all Deployments.
@@ -92,7 +103,7 @@ pub struct Whole {
 
 /// The same with the apps themselves, and two writes of each status: one before its objects, one when it is available.
 pub async fn with_status(client: &Client, namespace: &str, apps: usize) -> Result<Whole> {
-    make_namespace(client, namespace).await?;
+    make_homes(client, namespace, apps).await?;
     let mut all = Vec::new();
     let mut count = 0;
     for number in 0..apps {
@@ -163,8 +174,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn apps(&self) -> Api<PhoenixApp> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+    fn apps(&self, name: &str) -> Api<PhoenixApp> {
+        Api::namespaced(self.client.clone(), &work::home(&self.namespace, name))
     }
 
     /// The app, its first status, its objects: one after the other.
@@ -177,9 +188,10 @@ impl Writer {
         let _turn = self.turns.acquire().await;
         let name = work::name(number);
         let app: PhoenixApp = serde_json::from_value(app(number))?;
-        let mut made = self.apps().create(&PostParams::default(), &app).await.context("creating an app")?;
+        let mut made =
+            self.apps(&name).create(&PostParams::default(), &app).await.context("creating an app")?;
         made.status = Some(status(Phase::RollingOut, None));
-        let made = self.apps().replace_status(&name, &PostParams::default(), &made).await;
+        let made = self.apps(&name).replace_status(&name, &PostParams::default(), &made).await;
         let made = made.context("writing a status")?;
         for mut object in objects {
             object.belong_to(made.metadata.uid.as_deref().unwrap_or_default());
@@ -194,7 +206,7 @@ impl Writer {
     async fn end(&self, name: &str, mut app: PhoenixApp) -> Result<()> {
         let _turn = self.turns.acquire().await;
         app.status = Some(status(Phase::Healthy, Some(name)));
-        let ended = self.apps().replace_status(name, &PostParams::default(), &app).await;
+        let ended = self.apps(name).replace_status(name, &PostParams::default(), &app).await;
         ended.map(drop).context("writing a status")
     }
 }

@@ -110,12 +110,12 @@ pub async fn run(options: &Options) -> Result<()> {
     let notice = Step::Notice(options.singles);
     floor(options, &mut figures).await?;
     if options.includes(Part::Operator) {
-        let steps = [rest.clone(), notice.clone(), Step::Rolling, Step::Canary, Step::Cold, Step::Bytes];
+        let updates = [Step::Rolling, Step::Canary].into_iter().filter(|_| !options.without_updates);
         let churn = (options.churn > 0).then(|| Step::Churn(Duration::from_secs(options.churn)));
-        let steps = steps.into_iter().chain(churn);
-        let updates = |step: &Step| matches!(step, Step::Rolling | Step::Canary);
-        let steps = steps.filter(|step| !(options.without_updates && updates(step)));
-        let steps: Vec<Step> = steps.chain(options.heap.clone().map(Step::Heap)).collect();
+        let heap = options.heap.clone().map(Step::Heap);
+        // Memory after an hour is held against that of a process which has worked before, not of one that has just begun.
+        let steps = [rest.clone(), notice.clone()].into_iter().chain(updates).chain(churn);
+        let steps: Vec<Step> = steps.chain([Step::Cold, Step::Bytes]).chain(heap).collect();
         let single = operator_singles(options).await?;
         figures.operator = Some(operator(options, json!({}), &steps).await?.with(single));
         write(&figures, &out)?;

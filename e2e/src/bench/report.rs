@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::figures::{Contest, Figures, Floor, Passage, Quantiles, median};
-use super::work::{IN_FLIGHT, PAUSE, REPLICAS, WEIGHT};
+use super::work::{IN_FLIGHT, NEIGHBOURS, PAUSE, REPLICAS, WEIGHT};
 
 /// What stands for a figure that was not taken.
 const NONE: &str = "-";
@@ -268,7 +268,8 @@ fn method(figures: &Figures) -> String {
     format!(
         "## How it is measured\n\n\
          - Everyone begins on a fresh cluster: etcd, API server, controller manager and scheduler of Kubernetes 1.36\n  \
-         (the last two at 500 requests a second), and three fake nodes on which pods are ready at once.\n\
+         (the last two at 500 requests a second), and three fake nodes on which pods are ready at once. A\n  \
+         namespace holds {NEIGHBOURS} apps.\n\
          - **The raw client** writes, {IN_FLIGHT} requests at a time, the objects that the operator makes of each app (a\n  \
          Deployment, two Services, a ControllerRevision, a ConfigMap, a Secret, a ServiceAccount, a PodDisruptionBudget),\n  \
          and waits until all Deployments are available. With statuses it also makes the app, writes its status once\n  \

@@ -23,9 +23,31 @@ pub const WEIGHT: u32 = 50;
 /// How long it stands there, in seconds.
 pub const PAUSE: u32 = 5;
 
+/// Apps in one namespace: the controllers of Kubernetes look through all Services and budgets of a pod's namespace.
+pub const NEIGHBOURS: usize = 500;
+
 /// The name of an app.
 pub fn name(number: usize) -> String {
     format!("shop-{number}")
+}
+
+/// The name of an app that comes and goes.
+pub fn passing(number: usize) -> String {
+    format!("guest-{number}")
+}
+
+/// The namespace of an app or of a child of it, of those that begin with this one.
+pub fn home(first: &str, name: &str) -> String {
+    let number = name.strip_prefix("shop-").and_then(|rest| rest.split('-').next()?.parse::<usize>().ok());
+    match number.unwrap_or_default() / NEIGHBOURS {
+        0 => first.to_owned(),
+        block => format!("{first}-{block}"),
+    }
+}
+
+/// The namespaces of so many apps.
+pub fn homes(first: &str, apps: usize) -> Vec<String> {
+    (0..apps.max(1)).step_by(NEIGHBOURS).map(|number| home(first, &name(number))).collect()
 }
 
 /// The `PhoenixApp` of that name, whose spec has these fields besides.
@@ -37,9 +59,9 @@ pub fn phoenix_app(name: &str, tag: &str, fields: &Value) -> Value {
     })
 }
 
-/// What the operator makes of an app.
-pub fn children(mut app: Value, namespace: &str, uid: Option<&str>) -> Result<Children> {
-    app["metadata"]["namespace"] = json!(namespace);
+/// What the operator makes of an app, in its namespace of those that begin with this one.
+pub fn children(mut app: Value, first: &str, uid: Option<&str>) -> Result<Children> {
+    app["metadata"]["namespace"] = json!(home(first, app["metadata"]["name"].as_str().unwrap_or_default()));
     if let Some(uid) = uid {
         app["metadata"]["uid"] = json!(uid);
     }
@@ -88,8 +110,9 @@ impl Object {
     }
 
     /// Makes it.
-    pub async fn create(&self, client: &Client, namespace: &str) -> Result<DynamicObject> {
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &self.resource);
+    pub async fn create(&self, client: &Client, first: &str) -> Result<DynamicObject> {
+        let namespace = home(first, self.manifest["metadata"]["name"].as_str().unwrap_or_default());
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &self.resource);
         let object: DynamicObject = serde_json::from_value(self.manifest.clone())?;
         let made = api.create(&PostParams::default(), &object).await;
         made.with_context(|| {
@@ -161,9 +184,9 @@ pub async fn ask(
     resource: ApiResource,
     changes: Vec<(String, Change)>,
 ) -> Result<Vec<(String, Instant)>> {
-    let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &resource);
-    let api = &api;
+    let (client, namespace, resource) = (&client, &namespace, &resource);
     let one = |(name, change): (String, Change)| async move {
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &home(namespace, &name), resource);
         let at = Instant::now();
         let answer = match change {
             Change::Create(manifest) => {
@@ -186,6 +209,15 @@ pub fn patience(apps: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_apps_live_in_several_namespaces() {
+        assert_eq!(home("x", "shop-12-generated"), "x");
+        assert_eq!(home("x", "shop-1250-7f3a9c1d2e-env"), "x-2");
+        assert_eq!(home("x", &passing(1250)), "x");
+        assert_eq!(homes("x", NEIGHBOURS), ["x"]);
+        assert_eq!(homes("x", 2 * NEIGHBOURS + 1), ["x", "x-1", "x-2"]);
+    }
 
     #[test]
     fn an_app_has_its_objects() {

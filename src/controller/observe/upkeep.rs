@@ -36,15 +36,15 @@ pub(super) fn upkeep(
         let name = names::pod_disruption_budget(&app.name);
         let there = snapshot.find(&snapshot.budgets, &name);
         match build::pod_disruption_budget(app, &selector) {
-            Some(budget) => {
-                if drifts.wanting(snapshot, (&snapshot.budgets, &name), &selector, || budget) {
-                    upkeep.insert(Upkeep::PodDisruptionBudget(guarded));
-                }
+            Some(budget)
+                if drifts.wanting(snapshot, (&snapshot.budgets, &name), &selector, || budget.clone()) =>
+            {
+                upkeep.insert(Upkeep::PodDisruptionBudget(guarded));
             }
             None if there.is_some_and(|budget| !snapshot.leaving(&budget.metadata)) => {
                 upkeep.insert(Upkeep::NoPodDisruptionBudget);
             }
-            None => {}
+            _ => {}
         }
     }
     let name = names::ingress(&app.name);
