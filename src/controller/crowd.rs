@@ -7,7 +7,7 @@
 //! Pure: the driver hands in the instants, and knows whether the API server is slow.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     hash::Hash,
     time::{Duration, Instant},
 };
@@ -55,23 +55,42 @@ pub struct Crowd<K> {
     under_way: Line<K>,
     /// Since when each is held back.
     held: Line<K>,
+    /// Those that may begin, and have not yet.
+    let_in: HashSet<K>,
 }
 
 impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
     /// Nobody.
     pub fn new() -> Self {
-        Self { under_way: Line::new(), held: Line::new() }
+        Self { under_way: Line::new(), held: Line::new(), let_in: HashSet::new() }
     }
 
     /// Whether a rollout may begin now, while the API server is slow. It is held back otherwise, until it is named by [`Crowd::next`] or [`Crowd::any`]; news of one that is
     /// held back lets it begin, as something else may be wrong with the app.
     pub fn admits(&mut self, key: &K, now: Instant) -> bool {
-        if self.held.take(key) || self.under_way.at.contains_key(key) || self.has_room(now) {
+        let named = self.held.take(key) || self.let_in.remove(key);
+        if named || self.goes_on(key) || self.has_room(now) {
             self.under_way.put(key, now);
             return true;
         }
         self.held.put(key, now);
         false
+    }
+
+    /// Whether it is under way.
+    pub fn goes_on(&self, key: &K) -> bool {
+        self.under_way.at.contains_key(key)
+    }
+
+    /// Whether it is held back.
+    pub fn holds(&self, key: &K) -> bool {
+        self.held.at.contains_key(key)
+    }
+
+    /// Something is done for it: there is nothing to hold back.
+    pub fn begun(&mut self, key: &K) {
+        self.held.take(key);
+        self.let_in.remove(key);
     }
 
     /// Something was done for an app whose rollout goes on, or does not any more.
@@ -86,7 +105,7 @@ impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
     /// The app is gone.
     pub fn forget(&mut self, key: &K) {
         self.under_way.take(key);
-        self.held.take(key);
+        self.begun(key);
     }
 
     /// The next that may begin while the API server is slow.
@@ -100,6 +119,7 @@ impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
     pub fn any(&mut self, now: Instant) -> Option<K> {
         let (_, key) = self.held.order.first()?.clone();
         self.held.take(&key);
+        self.let_in.insert(key.clone());
         self.under_way.put(&key, now);
         Some(key)
     }
@@ -181,6 +201,8 @@ mod tests {
         assert_eq!(crowd.next_due(), Some(late));
         assert_eq!(crowd.next(soon), None);
         assert_eq!(crowd.next(late), Some(100));
+        crowd.passed(&200, true, late + STILL);
+        assert!(crowd.admits(&100, late + STILL), "it was named, however long ago");
         crowd.forget(&102);
         assert_eq!((crowd.next(late), crowd.next_due(), crowd.held()), (None, None, 0));
     }

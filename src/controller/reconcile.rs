@@ -137,18 +137,24 @@ impl Reconciler {
             && self.scope(key).is_some_and(|scope| scope.knows(key))
     }
 
-    /// The next pass will begin a rollout, while none is under way: another revision is specified than the stable one.
+    /// The next pass will begin a rollout, while none is under way: a revision is specified that is neither the stable one
+    /// nor the one that was tried last.
     pub fn begins(&self, key: &AppKey) -> bool {
         let Some(app) = self.scope(key).and_then(|scope| scope.app(key)) else { return false };
-        let observed = app.status.as_ref().map(|status| status.observed_generation);
-        if observed == app.metadata.generation || self.memory.moving(key) {
+        let status = app.status.as_ref();
+        let observed = status.map(|status| status.observed_generation);
+        let candidate = status.and_then(|status| status.candidate.as_ref());
+        let under_way = candidate.is_some_and(|candidate| candidate.verdict.is_none());
+        if observed == app.metadata.generation || under_way || self.memory.moving(key) {
             return false;
         }
-        // More pods of it, or fewer, begin none.
-        let stable = app.status.as_ref().and_then(|status| status.stable.as_deref());
+        // More pods of these, or fewer, begin none.
+        let stable = status.and_then(|status| status.stable.as_deref());
+        let tried = candidate.map(|candidate| candidate.revision.as_str());
         ValidatedApp::try_from(&*app).is_ok_and(|valid| {
             let named = goal::desired(&valid, &BTreeMap::new(), |_| false);
-            named.as_ref().map(RevisionName::as_str) != stable
+            let named = named.as_ref().map(RevisionName::as_str);
+            named != stable && named != tried
         })
     }
 

@@ -344,6 +344,7 @@ impl Driver {
                 self.queue.done(&key);
                 continue;
             }
+            self.crowd.begun(&key);
             let reconciler = self.reconciler.clone();
             let probe = self.retries.get(&key).is_none_or(|retry| retry.at <= now);
             let span = tracing::info_span!("reconcile", namespace = key.namespace, app = key.name);
@@ -380,7 +381,10 @@ impl Driver {
                     "the watches changed"
                 );
                 for key in self.reconciler.apps() {
-                    self.ask(key);
+                    // That is no news of what is held back.
+                    if !self.crowd.holds(&key) {
+                        self.ask(key);
+                    }
                 }
             }
             News::Unreadable(unreadable) => {
@@ -422,7 +426,10 @@ impl Driver {
         let _entered = span.enter();
         self.metrics.reconciled(outcome.label(), took);
         self.queue.done(&key);
-        self.crowd.passed(&key, self.reconciler.memory.moving(&key), Instant::now());
+        // One whose first pass failed keeps its place.
+        let moving =
+            self.reconciler.memory.moving(&key) || (self.crowd.goes_on(&key) && self.reconciler.begins(&key));
+        self.crowd.passed(&key, moving, Instant::now());
         match outcome {
             Outcome::Settled(wake) => {
                 tracing::debug!(?wake, "settled");

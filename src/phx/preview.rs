@@ -64,7 +64,7 @@ pub fn preview(
     start: Timestamp,
 ) -> Preview {
     let mut recorder = Recorder::new(&goal.app, start, &new.headless);
-    let mut cluster = Simulated::new(goal, world, new, status.secrets_for.is_some());
+    let mut cluster = Simulated::new(goal, &status, world, new);
     let (mut status, mut now) = (status, start);
     for _ in 0..MOST_PASSES {
         let planned = plan(goal, &status, &cluster.world, now);

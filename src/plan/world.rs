@@ -476,14 +476,14 @@ impl World {
     }
 
     /// What the disruption budget is to select: the pods that serve, as the active Service selects them. As long as no
-    /// other revision asks for pods that comes to the same as all pods. All it is then, so that the Service's way through
+    /// other revision has pods that comes to the same as all pods. All it is then, so that the Service's way through
     /// a rolling update, from one revision to all and on to the next, takes no change of the budget; but not where pods
     /// of the next revision would `stand` beside those that serve, and be counted for them until it is changed. None
     /// before there is a Service.
     pub fn to_guard(&self, stand: bool) -> Option<Selector> {
         let selected = &self.service.as_ref()?.selector;
         let Selector::Only(serving) = selected else { return Some(Selector::Wide) };
-        let alone = self.deployments.keys().all(|rev| rev == serving || self.asked(rev) == 0);
+        let alone = self.populated().into_iter().all(|rev| rev == serving || self.is_quiet(rev));
         Some(if alone && !stand { Selector::Wide } else { selected.clone() })
     }
 

@@ -133,14 +133,15 @@ impl Applier<'_> {
             }
         }
         let mut outdated = None;
-        let mut left = writes;
+        let once = writes.iter().enumerate().filter(|(index, write)| !writes[..*index].contains(write));
+        let once: Vec<&Write> = once.map(|(_, write)| write).collect();
+        let mut left = &*once;
         while !left.is_empty() {
             let together = left.iter().take_while(|write| stands_alone(write)).count().max(1);
             let (now, later) = left.split_at(together);
             left = later;
             let mut failed = None;
-            let tried = now.iter().enumerate().filter(|(index, write)| !now[..*index].contains(write));
-            for (write, done, result) in join_all(tried.map(|(_, write)| self.attempt(write))).await {
+            for (write, done, result) in join_all(now.iter().map(|write| self.attempt(write))).await {
                 applied.add(done);
                 match (write, result) {
                     (_, Ok(())) => {}

@@ -30,7 +30,9 @@ pub(super) fn upkeep(
     upkeep.extend(headless_services(world, snapshot, app, stored, drifts));
     upkeep.extend(peers_binding(snapshot, app, stored, settings, drifts));
     // It follows the active Service, and so comes after it.
-    let stand = stands(app.strategy.kind, app.spec.traffic.gateway.is_some());
+    let candidate = snapshot.app.status.as_ref().and_then(|status| status.candidate.as_ref());
+    let stand = stands(app.strategy.kind, app.spec.traffic.gateway.is_some())
+        || candidate.is_some_and(|candidate| stands(candidate.strategy, candidate.gateway));
     if let Some(guarded) = world.to_guard(stand) {
         let selector = service_selector(&guarded);
         let name = names::pod_disruption_budget(&app.name);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::{Limits, Stage};
+use crate::api::{Limits, PhoenixAppStatus, Stage};
 use crate::plan::{
     DeploymentObs, Goal, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, RouteAnswer, RouteObs,
     SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerObs, World, Write,
@@ -76,8 +76,13 @@ pub(super) struct Simulated {
 
 impl Simulated {
     /// As it is now, for this app.
-    pub fn new(goal: &Goal, world: World, new: NewRevision, secret: bool) -> Self {
-        let stand = stands(goal.strategy, goal.gateway);
+    pub fn new(goal: &Goal, status: &PhoenixAppStatus, world: World, new: NewRevision) -> Self {
+        let secret = status.secrets_for.is_some();
+        let stand = stands(goal.strategy, goal.gateway)
+            || status
+                .candidate
+                .as_ref()
+                .is_some_and(|candidate| stands(candidate.strategy, candidate.gateway));
         // Where it is missing or selects others, that is among what is to be put right already.
         let guarded = world.to_guard(stand);
         Self { world, new, secret, stand, guarded }
