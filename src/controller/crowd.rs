@@ -65,8 +65,9 @@ impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
         Self { under_way: Line::new(), held: Line::new(), let_in: HashSet::new() }
     }
 
-    /// Whether a rollout may begin now, while the API server is slow. It is held back otherwise, until it is named by [`Crowd::next`] or [`Crowd::any`]; news of one that is
-    /// held back lets it begin, as something else may be wrong with the app.
+    /// Whether a rollout may begin now, while the API server is slow. It is held back otherwise, until it is named by
+    /// [`Crowd::next`] or [`Crowd::any`]; news of one that is held back lets it begin, as something else may be wrong with
+    /// the app.
     pub fn admits(&mut self, key: &K, now: Instant) -> bool {
         let named = self.held.take(key) || self.let_in.remove(key);
         if named || self.goes_on(key) || self.has_room(now) {
@@ -138,9 +139,8 @@ impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
     }
 
     fn has_room(&mut self, now: Instant) -> bool {
-        while let Some((at, key)) = self.under_way.order.first().cloned()
-            && now.saturating_duration_since(at) >= STILL
-        {
+        let is_still = |(at, _): &&(Instant, K)| now.saturating_duration_since(*at) >= STILL;
+        while let Some((_, key)) = self.under_way.order.first().filter(is_still).cloned() {
             self.under_way.take(&key);
         }
         self.under_way.at.len() < ROOM

@@ -138,7 +138,7 @@ impl Reconciler {
     }
 
     /// The next pass will begin a rollout, while none is under way: a revision is specified that is neither the stable one
-    /// nor the one that was tried last.
+    /// nor the one that was tried last, as the planner decides by all that it sees.
     pub fn begins(&self, key: &AppKey) -> bool {
         let Some(app) = self.scope(key).and_then(|scope| scope.app(key)) else { return false };
         let status = app.status.as_ref();

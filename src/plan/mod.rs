@@ -38,7 +38,7 @@ use analysis::Measurement;
 pub use events::{Event, EventKind, events};
 pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
-pub use strategy::stands;
+pub use strategy::may_stand;
 pub use world::{
     Budget, DeploymentObs, Fault, Goal, JobFailure, JobObs, JobState, MigrationPod, PodsObs, PreviewObs, Rev,
     RevisionObs, RouteAnswer, RouteObs, SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, Verify,

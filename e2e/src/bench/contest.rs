@@ -63,11 +63,16 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Makes the namespace, and starts the contender there.
-    pub async fn start(lab: &Lab, contender: &'a dyn Contender, namespace: &str) -> Result<Self> {
+    /// Makes the namespaces of so many apps, and starts the contender.
+    pub async fn start(
+        lab: &Lab,
+        contender: &'a dyn Contender,
+        namespace: &str,
+        apps: usize,
+    ) -> Result<Self> {
         let client = lab.client().clone();
         let audit = Audit::new(lab.cluster().audit_log());
-        make_namespace(&client, namespace).await?;
+        make_homes(&client, namespace, apps).await?;
         let requests = Requests::of(contender.user(), &audit)?;
         let events = Events::follow(&client, namespace, &[contender.resource()]).await?;
         let mut program = Program::start(contender.launch())?;
@@ -93,9 +98,6 @@ impl<'a> Run<'a> {
         for name in (0..apps).map(work::name) {
             beside.extend(self.contender.beside(&name)?);
             changes.push((name.clone(), Change::Create(self.contender.manifest(&name, "v1")?)));
-        }
-        for home in work::homes(&self.namespace, apps).into_iter().skip(1) {
-            make_namespace(&self.client, &home).await?;
         }
         work::create(&self.client, &self.namespace, beside).await?;
         self.passage("all created", changes).await
@@ -268,7 +270,7 @@ pub async fn many(
     steps: &[Step],
 ) -> Result<Contest> {
     let mut contest = Contest { load: super::load(), ..Contest::default() };
-    let mut run = Run::start(lab, contender, namespace).await?;
+    let mut run = Run::start(lab, contender, namespace, apps).await?;
     contest.empty_rss = run.program().memory("VmRSS")?;
     run.say("resting with no apps, in KiB", contest.empty_rss);
     contest.first = Some(run.create(apps).await?);
@@ -290,12 +292,13 @@ pub async fn many(
     Ok(contest)
 }
 
-/// Makes a namespace.
-pub async fn make_namespace(client: &Client, name: &str) -> Result<()> {
-    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}}))?;
+/// Makes the namespaces of so many apps.
+pub async fn make_homes(client: &Client, first: &str, apps: usize) -> Result<()> {
     let api: Api<Namespace> = Api::all(client.clone());
-    api.create(&PostParams::default(), &namespace)
-        .await
-        .with_context(|| format!("making namespace {name}"))?;
+    for home in work::homes(first, apps) {
+        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": home}}))?;
+        let made = api.create(&PostParams::default(), &namespace).await;
+        made.with_context(|| format!("making namespace {home}"))?;
+    }
     Ok(())
 }

@@ -11,6 +11,8 @@ use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
+use super::work;
+
 /// An object as it came out of a watch.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -103,8 +105,7 @@ async fn watch(
             }
         };
         let (at, name) = (Instant::now(), object.name_any());
-        let namespace = object.namespace().unwrap_or_default();
-        if namespace.strip_prefix(first.as_str()).is_none_or(|rest| !rest.is_empty() && !is_block(rest)) {
+        if !object.namespace().is_some_and(|namespace| work::is_home(&first, &namespace)) {
             continue;
         }
         let object = serde_json::to_value(object).unwrap_or_default();
@@ -112,9 +113,4 @@ async fn watch(
             return;
         }
     }
-}
-
-/// Whether this follows the first namespace's name in that of another one.
-fn is_block(rest: &str) -> bool {
-    rest.strip_prefix('-').is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
 }

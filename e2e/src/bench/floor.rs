@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use super::contest::make_namespace;
+use super::contest::make_homes;
 use super::events::Events;
 use super::program;
 use super::work::{self, Change, IN_FLIGHT, Object};
@@ -44,10 +44,10 @@ pub async fn update(client: &Client, namespace: &str, apps: usize) -> Result<Dur
     let resource = ApiResource::erase::<Deployment>(&());
     let deployments: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let made = deployments.list(&ListParams::default()).await.context("listing Deployments")?;
-    let homes = work::homes(namespace, apps);
-    let ours =
-        made.into_iter().filter(|one| homes.iter().any(|home| one.metadata.namespace.as_ref() == Some(home)));
-    let changes = ours.map(|deployment| {
+    let is_ours = |one: &DynamicObject| {
+        one.metadata.namespace.as_deref().is_some_and(|there| work::is_home(namespace, there))
+    };
+    let changes = made.into_iter().filter(is_ours).map(|deployment| {
         // A merge patch takes a list whole.
         let mut containers = deployment.data["spec"]["template"]["spec"]["containers"].clone();
         containers[0]["image"] = json!(image("v2"));
@@ -56,14 +56,6 @@ pub async fn update(client: &Client, namespace: &str, apps: usize) -> Result<Dur
     });
     let asking = work::ask(client.clone(), namespace.to_owned(), resource, changes.collect());
     until_all(client, namespace, apps, is_updated, async { asking.await.map(drop) }).await
-}
-
-/// Makes the namespaces of so many apps.
-async fn make_homes(client: &Client, first: &str, apps: usize) -> Result<()> {
-    for home in work::homes(first, apps) {
-        make_namespace(client, &home).await?;
-    }
-    Ok(())
 }
 
 /// Writes, and gives back how long it took until this held of all Deployments.

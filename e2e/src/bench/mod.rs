@@ -25,7 +25,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 pub use self::contender::{Contender, Operator};
-pub use self::contest::{Run, Step, make_namespace, many};
+pub use self::contest::{Run, Step, many};
 pub use self::figures::{Contest, Figures, Passage};
 use self::figures::{Floor, Machine, Quantiles};
 pub use self::floor::{
@@ -172,7 +172,7 @@ async fn floor(options: &Options, figures: &mut Figures) -> Result<()> {
 async fn operator_singles(options: &Options) -> Result<(Quantiles, Quantiles)> {
     let lab = Lab::audited(&[audit::OPERATOR]).await?;
     let operator = phoenix_operator(&lab, "single", &[], json!({})).await?;
-    Run::start(&lab, &operator, NAMESPACE).await?.singles(options.singles).await
+    Run::start(&lab, &operator, NAMESPACE, options.singles).await?.singles(options.singles).await
 }
 
 async fn operator(options: &Options, fields: Value, steps: &[Step]) -> Result<Contest> {
@@ -184,7 +184,7 @@ async fn operator(options: &Options, fields: Value, steps: &[Step]) -> Result<Co
 async fn peer_singles(options: &Options) -> Result<(Quantiles, Quantiles)> {
     let lab = Lab::audited(&[peer::USER]).await?;
     let peer = Peer::prepare(&lab, NAMESPACE, false).await?;
-    Run::start(&lab, &peer, NAMESPACE).await?.singles(options.singles).await
+    Run::start(&lab, &peer, NAMESPACE, options.singles).await?.singles(options.singles).await
 }
 
 async fn peer(options: &Options, unthrottled: bool, steps: &[Step]) -> Result<Contest> {

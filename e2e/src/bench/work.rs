@@ -50,6 +50,12 @@ pub fn homes(first: &str, apps: usize) -> Vec<String> {
     (0..apps.max(1)).step_by(NEIGHBOURS).map(|number| home(first, &name(number))).collect()
 }
 
+/// Whether a namespace is one of those that begin with this one.
+pub fn is_home(first: &str, namespace: &str) -> bool {
+    let block = |rest: &str| rest.strip_prefix('-').is_some_and(|number| number.parse::<usize>().is_ok());
+    namespace.strip_prefix(first).is_some_and(|rest| rest.is_empty() || block(rest))
+}
+
 /// The `PhoenixApp` of that name, whose spec has these fields besides.
 pub fn phoenix_app(name: &str, tag: &str, fields: &Value) -> Value {
     let spec = crate::fixtures::with(json!({"image": image(tag), "replicas": REPLICAS}), fields);
@@ -217,6 +223,8 @@ mod tests {
         assert_eq!(home("x", &passing(1250)), "x");
         assert_eq!(homes("x", NEIGHBOURS), ["x"]);
         assert_eq!(homes("x", 2 * NEIGHBOURS + 1), ["x", "x-1", "x-2"]);
+        assert!(homes("x", 2 * NEIGHBOURS).iter().all(|home| is_home("x", home)));
+        assert!(["y", "xy", "x-", "x-before"].into_iter().all(|other| !is_home("x", other)));
     }
 
     #[test]

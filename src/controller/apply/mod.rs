@@ -66,10 +66,9 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// What came of one more write.
+    /// What came of one more write, which is no post of the Secret: that comes alone.
     fn add(&mut self, other: Self) {
-        let Self { secret, drifts, events, edge } = other;
-        self.secret = self.secret.take().or(secret);
+        let Self { secret: _, drifts, events, edge } = other;
         self.drifts.extend(drifts);
         self.events.extend(events);
         self.edge.extend(edge);
@@ -122,8 +121,8 @@ pub struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Carries the writes out in order, neighbours that do not depend on each other at once. A post of the Secret comes first and alone, since its answer is part of what
-    /// the planner looks at.
+    /// Carries the writes out in order, neighbours that do not depend on each other at once. A post of the Secret comes
+    /// first and alone, since its answer is part of what the planner looks at.
     pub async fn carry_out(&self, writes: &[Write], applied: &mut Applied) -> Result<(), Halt> {
         for write in writes {
             if let Write::PostSecret { revision } = write {

@@ -583,7 +583,7 @@ fn an_annotation_that_is_not_allowed_is_told_and_not_written() {
 fn the_disruption_budget_changes_only_where_revisions_stand_beside_each_other() {
     let mut shop = shop();
     let other = "1111111111";
-    let mut guarded = |strategy: &str, selected: Option<&str>, next: Option<i32>| {
+    let mut guarded = |strategy: &str, selected: Option<&str>, next: Option<u32>| {
         let (app, stored) =
             stored_as(&mut shop, &format!("{{image: shop:1, replicas: 2, strategy: {strategy}}}"));
         let selector = selected.map_or(build::ServiceSelector::Wide, |revision| {
@@ -594,9 +594,7 @@ fn the_disruption_budget_changes_only_where_revisions_stand_beside_each_other() 
         shop.services = vec![Arc::new(service)];
         let revision = render(&app, &other.parse().unwrap(), &Settings::default());
         shop.deployments.truncate(1);
-        shop.deployments.extend(
-            next.map(|replicas| Arc::new(deployment(&app, &revision, replicas.unsigned_abs(), None))),
-        );
+        shop.deployments.extend(next.map(|replicas| Arc::new(deployment(&app, &revision, replicas, None))));
         let mut upkeep = upkeep_of(&shop, &app, &stored).into_iter();
         upkeep.find_map(
             |child| if let Upkeep::PodDisruptionBudget(guarded) = child { Some(guarded) } else { None },

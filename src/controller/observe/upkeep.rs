@@ -6,7 +6,7 @@ use super::{Drifts, Snapshot, marked, marked_ingress, service_selector};
 use crate::{
     api::{RevisionName, ValidatedApp, names},
     build::{self, Revision, Settings},
-    plan::{Rev, Upkeep, World, stands},
+    plan::{Rev, Upkeep, World, may_stand},
 };
 
 /// What an apply would make or put right, or what is there and not wanted any more.
@@ -31,8 +31,7 @@ pub(super) fn upkeep(
     upkeep.extend(peers_binding(snapshot, app, stored, settings, drifts));
     // It follows the active Service, and so comes after it.
     let candidate = snapshot.app.status.as_ref().and_then(|status| status.candidate.as_ref());
-    let stand = stands(app.strategy.kind, app.spec.traffic.gateway.is_some())
-        || candidate.is_some_and(|candidate| stands(candidate.strategy, candidate.gateway));
+    let stand = may_stand(app.strategy.kind, app.spec.traffic.gateway.is_some(), candidate);
     if let Some(guarded) = world.to_guard(stand) {
         let selector = service_selector(&guarded);
         let name = names::pod_disruption_budget(&app.name);

@@ -10,7 +10,7 @@ use crate::plan::{
     DeploymentObs, Goal, JobObs, JobState, PodsObs, PreviewObs, Rev, RevisionObs, RouteAnswer, RouteObs,
     SecretPosted, Selector, ServiceObs, SmokeJobObs, Upkeep, WorkerObs, World, Write,
     analysis::{Answer, CheckGoal, Measured, Measurement, Probe},
-    stands,
+    may_stand,
 };
 
 /// What is known of a revision before it is stored.
@@ -78,11 +78,7 @@ impl Simulated {
     /// As it is now, for this app.
     pub fn new(goal: &Goal, status: &PhoenixAppStatus, world: World, new: NewRevision) -> Self {
         let secret = status.secrets_for.is_some();
-        let stand = stands(goal.strategy, goal.gateway)
-            || status
-                .candidate
-                .as_ref()
-                .is_some_and(|candidate| stands(candidate.strategy, candidate.gateway));
+        let stand = may_stand(goal.strategy, goal.gateway, status.candidate.as_ref());
         // Where it is missing or selects others, that is among what is to be put right already.
         let guarded = world.to_guard(stand);
         Self { world, new, secret, stand, guarded }

@@ -49,8 +49,13 @@ pub(super) fn by_gateway(d: &Draft, kind: StrategyKind) -> bool {
 }
 
 /// Whether its pods stand beside those that serve.
-pub fn stands(kind: StrategyKind, gateway: bool) -> bool {
+pub(super) fn stands(kind: StrategyKind, gateway: bool) -> bool {
     kind == StrategyKind::BlueGreen || (kind == StrategyKind::Canary && gateway)
+}
+
+/// Whether pods of a new revision are to stand beside those that serve, or those of this one may do so already.
+pub fn may_stand(kind: StrategyKind, gateway: bool, candidate: Option<&Candidate>) -> bool {
+    stands(kind, gateway) || candidate.is_some_and(|candidate| stands(candidate.strategy, candidate.gateway))
 }
 
 /// All requests of the Service go to the candidate.
