@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    cluster::{self, Cluster, Nodes, Options, ServerOptions},
+    cluster::{self, Cluster, Nodes, Options},
     image::{self, Image},
     operator_image::{self, NAMESPACE, workspace},
     postgres::Postgres,
@@ -373,7 +373,7 @@ async fn find_or_start(nodes: Nodes) -> Result<Cluster> {
         dir.display()
     );
     tokio::select! {
-        cluster = Cluster::up(Options { nodes, dir: Some(dir), keep: true, server: ServerOptions::default() }) => cluster,
+        cluster = Cluster::up(Options::kept(nodes, dir)) => cluster,
         interrupt = tokio::signal::ctrl_c() => {
             interrupt.context("waiting for Ctrl-C")?;
             bail!("interrupted")

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use e2e::cluster::{
-    self, Cluster, Nodes, Options, Process, ServerOptions,
+    self, Cluster, Nodes, Options, Process,
     tools::{self, Group},
 };
 
@@ -126,8 +126,7 @@ async fn act(action: Action) -> Result<()> {
 
 async fn up(which: &Which) -> Result<()> {
     let start = std::time::Instant::now();
-    let options =
-        Options { nodes: which.nodes, dir: Some(which.dir()), keep: true, server: ServerOptions::default() };
+    let options = Options::kept(which.nodes, which.dir());
     let cluster = tokio::select! {
         cluster = Cluster::up(options) => cluster?,
         interrupt = tokio::signal::ctrl_c() => {

@@ -30,7 +30,7 @@ const NOTICED: f64 = 1.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_apps_cost_no_more_than_they_may() -> Result<()> {
-    let lab = Lab::audited(&[OPERATOR]).await?;
+    let lab = Lab::audited(&[OPERATOR], 2 * APPS).await?;
     let before = floor_with_status(lab.client(), "floor-before", APPS).await?.took.as_secs_f64();
     let operator = phoenix_operator(&lab, "few", &["bench"], json!({})).await?;
     let Contest {

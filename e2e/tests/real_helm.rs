@@ -9,7 +9,7 @@ use std::{
 };
 
 use e2e::{
-    cluster::{Cluster, Nodes, Options, ServerOptions},
+    cluster::{Cluster, Nodes, Options},
     image,
     operator_image::{self, NAMESPACE, RELEASE, helm, workspace},
     postgres::Postgres,
@@ -36,10 +36,7 @@ const APPS: &str = "web";
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: real nodes"]
 async fn helm_installs_upgrades_and_uninstalls_without_a_restart() {
-    let cluster =
-        Cluster::up(Options { nodes: Nodes::Real, dir: None, keep: false, server: ServerOptions::default() })
-            .await
-            .unwrap();
+    let cluster = Cluster::up(Options::new(Nodes::Real)).await.unwrap();
     let client = cluster.client().await.unwrap();
     let (operator, release) = (operator_image::operator().unwrap(), image::roost("v1").unwrap());
     cluster.load_images(&[operator.archive.clone(), release.archive]).await.unwrap();

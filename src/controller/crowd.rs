@@ -16,8 +16,9 @@ use std::{
 const ROOM: usize = 32;
 /// One of which nothing has been heard for so long waits for its pods, or for a person, and takes no room.
 const STILL: Duration = Duration::from_secs(10);
-/// No rollout is held back for longer.
-const PATIENCE: Duration = Duration::from_mins(5);
+/// Where none has begun for so long one does, however many are under way: those may never come to an end. Were all let in
+/// that have waited for long, thousands would be.
+const TRICKLE: Duration = Duration::from_secs(1);
 
 /// Keys by the instant that each was last given.
 #[derive(Debug)]
@@ -57,12 +58,14 @@ pub struct Crowd<K> {
     held: Line<K>,
     /// Those that may begin, and have not yet.
     let_in: HashSet<K>,
+    /// When the last was let in.
+    last: Option<Instant>,
 }
 
 impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
     /// Nobody.
     pub fn new() -> Self {
-        Self { under_way: Line::new(), held: Line::new(), let_in: HashSet::new() }
+        Self { under_way: Line::new(), held: Line::new(), let_in: HashSet::new(), last: None }
     }
 
     /// Whether a rollout may begin now, while the API server is slow. It is held back otherwise, until it is named by
@@ -70,12 +73,15 @@ impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
     /// the app.
     pub fn admits(&mut self, key: &K, now: Instant) -> bool {
         let named = self.held.take(key) || self.let_in.remove(key);
-        if named || self.goes_on(key) || self.has_room(now) {
+        if self.goes_on(key) {
             self.under_way.put(key, now);
-            return true;
+        } else if named || self.has_room(now) {
+            self.enter(key, now);
+        } else {
+            self.held.put(key, now);
+            return false;
         }
-        self.held.put(key, now);
-        false
+        true
     }
 
     /// Whether it is under way.
@@ -111,9 +117,7 @@ impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
 
     /// The next that may begin while the API server is slow.
     pub fn next(&mut self, now: Instant) -> Option<K> {
-        let (since, _) = self.held.order.first()?;
-        let patient = now < *since + PATIENCE;
-        if patient && !self.has_room(now) { None } else { self.any(now) }
+        if self.held.at.is_empty() || !self.has_room(now) { None } else { self.any(now) }
     }
 
     /// The one that has been held back for longest, counted as under way from now on.
@@ -121,7 +125,7 @@ impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
         let (_, key) = self.held.order.first()?.clone();
         self.held.take(&key);
         self.let_in.insert(key.clone());
-        self.under_way.put(&key, now);
+        self.enter(&key, now);
         Some(key)
     }
 
@@ -130,7 +134,8 @@ impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
         let (since, _) = self.held.order.first()?;
         let above = self.under_way.order.len().saturating_sub(ROOM);
         let room = self.under_way.order.iter().nth(above).map(|(at, _)| *at + STILL);
-        Some(room.map_or(*since, |room| room.min(*since + PATIENCE)))
+        let trickle = self.last.map_or(*since, |last| last + TRICKLE);
+        Some(room.map_or(trickle, |room| room.min(trickle)))
     }
 
     /// How many are held back.
@@ -143,7 +148,12 @@ impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
         while let Some((_, key)) = self.under_way.order.first().filter(is_still).cloned() {
             self.under_way.take(&key);
         }
-        self.under_way.at.len() < ROOM
+        self.under_way.at.len() < ROOM || self.last.is_none_or(|last| now >= last + TRICKLE)
+    }
+
+    fn enter(&mut self, key: &K, now: Instant) {
+        self.under_way.put(key, now);
+        self.last = Some(now);
     }
 }
 
@@ -151,7 +161,7 @@ impl<K: Clone + Eq + Hash + Ord> Crowd<K> {
 mod tests {
     use super::*;
 
-    /// A full house.
+    /// A full house, in which none has begun for a moment.
     fn full(now: Instant) -> Crowd<usize> {
         let mut crowd = Crowd::new();
         assert!((0..ROOM).all(|key| crowd.admits(&key, now)));
@@ -162,7 +172,7 @@ mod tests {
     fn whoever_comes_late_waits_until_another_is_through() {
         let now = Instant::now();
         let mut crowd = full(now);
-        assert!(!crowd.admits(&100, now) && !crowd.admits(&101, now + STILL / 10));
+        assert!(!crowd.admits(&100, now) && !crowd.admits(&101, now + TRICKLE / 2));
         assert!(crowd.admits(&3, now), "what is under way goes on");
         assert_eq!((crowd.next(now), crowd.held()), (None, 2));
         crowd.passed(&7, false, now);
@@ -176,34 +186,52 @@ mod tests {
     fn what_stands_still_takes_no_room() {
         let now = Instant::now();
         let mut crowd = full(now);
-        assert!(!crowd.admits(&100, now));
         for key in 1..ROOM {
             crowd.passed(&key, true, now + STILL / 2);
         }
-        assert_eq!(crowd.next_due(), Some(now + STILL));
-        assert_eq!(crowd.next(now + STILL), Some(100));
+        let (before, late) = (now + STILL.mul_f64(0.99), now + STILL);
+        crowd.last = Some(before);
+        assert!(!crowd.admits(&100, before));
+        assert_eq!(crowd.next_due(), Some(late));
+        assert_eq!(crowd.next(late), Some(100));
         // one of them goes on
-        crowd.passed(&0, true, now + STILL);
-        assert!(!crowd.admits(&101, now + STILL));
+        crowd.passed(&0, true, late);
+        assert!(!crowd.admits(&101, late));
+        crowd.last = Some(late + STILL);
         assert_eq!(crowd.next_due(), Some(now + STILL / 2 + STILL), "there is one too many");
     }
 
     #[test]
-    fn nobody_waits_for_ever_nor_when_there_is_news() {
+    fn one_by_one_is_let_in_where_none_comes_to_an_end() {
+        let now = Instant::now();
+        let mut crowd = full(now);
+        assert!((100..1100).all(|key| !crowd.admits(&key, now)));
+        let mut at = now;
+        for key in 100..200 {
+            assert_eq!((crowd.next(at), crowd.next_due()), (None, Some(at + TRICKLE)), "{key}");
+            at += TRICKLE;
+            assert_eq!(crowd.next(at), Some(key));
+            for busy in (0..ROOM).chain(100..=key) {
+                crowd.passed(&busy, true, at);
+            }
+        }
+        crowd.passed(&3, false, at);
+        assert_eq!((crowd.next(at), crowd.held()), (None, 900), "there are too many still");
+    }
+
+    #[test]
+    fn one_of_which_there_is_news_waits_no_longer() {
         let now = Instant::now();
         let mut crowd = full(now);
         assert!(!crowd.admits(&100, now) && !crowd.admits(&101, now) && !crowd.admits(&102, now));
         assert!(crowd.admits(&101, now), "there is news of it");
-        let (soon, late) = (now + PATIENCE / 2, now + PATIENCE);
-        for key in 0..2 * ROOM {
+        assert_eq!(crowd.next(now + TRICKLE), Some(100));
+        crowd.forget(&102);
+        let late = now + STILL * 2;
+        assert_eq!((crowd.next(late), crowd.next_due(), crowd.held()), (None, None, 0));
+        for key in 200..300 {
             crowd.passed(&key, true, late);
         }
-        assert_eq!(crowd.next_due(), Some(late));
-        assert_eq!(crowd.next(soon), None);
-        assert_eq!(crowd.next(late), Some(100));
-        crowd.passed(&200, true, late + STILL);
-        assert!(crowd.admits(&100, late + STILL), "it was named, however long ago");
-        crowd.forget(&102);
-        assert_eq!((crowd.next(late), crowd.next_due(), crowd.held()), (None, None, 0));
+        assert!(crowd.admits(&100, late), "it was named, however long ago");
     }
 }

@@ -1,25 +1,17 @@
 //! Which app is to be reconciled next: each at most once at a time, in order of when it is due.
 //!
-//! What is under way goes before what has yet to begin, as if that were due a minute later: where all apps change at
-//! once, the first are through while the last wait, instead of all of them moving step by step.
-//!
 //! Pure: the driver hands in the instants.
 
 use std::{
     collections::{BTreeSet, HashMap},
     hash::Hash,
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-/// How much longer than what is under way, when too much is due, anything else waits.
-const HANDICAP: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     /// When it is due; none while nothing is asked for.
     due: Option<Instant>,
-    /// It is under way.
-    moving: bool,
     running: bool,
 }
 
@@ -39,19 +31,18 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 
     /// Asks for `key` at `at`, or earlier if that was asked for already. While it runs, it is taken again afterwards.
-    pub fn add(&mut self, key: K, at: Instant, moving: bool) {
-        let new = Entry { due: None, moving, running: false };
+    pub fn add(&mut self, key: K, at: Instant) {
+        let new = Entry { due: None, running: false };
         let entry = self.entries.entry(key.clone()).or_insert(new);
         if let Some(due) = entry.due {
             if due <= at {
                 return;
             }
-            if !self.ready.remove(&(turn(due, entry.moving), key.clone())) {
+            if !self.ready.remove(&(due, key.clone())) {
                 self.later.remove(&(due, key.clone()));
             }
         }
         entry.due = Some(at);
-        entry.moving = moving;
         if !entry.running {
             self.later.insert((at, key));
         }
@@ -62,12 +53,10 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         while let Some(due) = self.later.first()
             && due.0 <= now
         {
-            let Some((at, key)) = self.later.pop_first() else { break };
-            let moving = self.entries.get(&key).is_some_and(|entry| entry.moving);
-            self.ready.insert((turn(at, moving), key));
+            self.ready.extend(self.later.pop_first());
         }
         let (_, key) = self.ready.pop_first()?;
-        self.entries.insert(key.clone(), Entry { due: None, moving: false, running: true });
+        self.entries.insert(key.clone(), Entry { due: None, running: true });
         Some(key)
     }
 
@@ -96,22 +85,19 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 }
 
-/// Whose turn comes first.
-fn turn(due: Instant, moving: bool) -> Instant {
-    if moving { due } else { due + HANDICAP }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn asked_for_twice_is_taken_once() {
         let now = Instant::now();
         let mut queue = Queue::new();
-        queue.add("a", now, false);
-        queue.add("a", now, false);
-        queue.add("b", now, false);
+        queue.add("a", now);
+        queue.add("a", now);
+        queue.add("b", now);
         assert_eq!(queue.pop(now), Some("a"));
         assert_eq!(queue.depth(), 1);
         assert_eq!(queue.pop(now), Some("b"));
@@ -122,9 +108,9 @@ mod tests {
     fn what_runs_is_not_taken_again_until_it_is_done() {
         let now = Instant::now();
         let mut queue = Queue::new();
-        queue.add("a", now, false);
+        queue.add("a", now);
         assert_eq!(queue.pop(now), Some("a"));
-        queue.add("a", now, false);
+        queue.add("a", now);
         assert_eq!(queue.pop(now), None);
         queue.done(&"a");
         assert_eq!(queue.pop(now), Some("a"));
@@ -138,30 +124,14 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(10);
         let mut queue = Queue::new();
-        queue.add("a", later, false);
+        queue.add("a", later);
         assert_eq!(queue.pop(now), None);
         assert_eq!(queue.next_due(), Some(later));
-        queue.add("a", now, false);
-        queue.add("a", later, false);
+        queue.add("a", now);
+        queue.add("a", later);
         assert_eq!(queue.pop(now), Some("a"));
         queue.done(&"a");
         assert_eq!(queue.next_due(), None, "the later time was replaced");
-    }
-
-    #[test]
-    fn what_is_under_way_goes_first_but_not_for_ever() {
-        let now = Instant::now();
-        let mut queue = Queue::new();
-        queue.add("new", now, false);
-        queue.add("moving", now + HANDICAP / 2, true);
-        queue.add("late", now + HANDICAP * 2, true);
-        let later = now + HANDICAP * 2;
-        assert_eq!(queue.pop(now + HANDICAP / 4), Some("new"), "the other is not due yet");
-        queue.add("newer", now, false);
-        assert_eq!(queue.pop(later), Some("moving"));
-        assert_eq!(queue.pop(later), Some("newer"));
-        assert_eq!(queue.pop(later), Some("late"));
-        assert_eq!((queue.pop(later), queue.next_due()), (None, None));
     }
 
     #[test]
@@ -169,11 +139,11 @@ mod tests {
         let before = Instant::now();
         let now = before + Duration::from_secs(1);
         let mut queue = Queue::new();
-        queue.add("a", now, false);
-        queue.add("b", now, false);
+        queue.add("a", now);
+        queue.add("b", now);
         assert_eq!(queue.pop(now), Some("a"));
         assert_eq!((queue.next_due(), queue.depth()), (None, 1));
-        queue.add("b", before, true);
+        queue.add("b", before);
         assert_eq!(queue.pop(now), Some("b"));
         assert_eq!(queue.pop(now), None, "it was asked for once");
     }

@@ -331,13 +331,13 @@ impl Driver {
         let now = Instant::now();
         let slow = self.reconciler.writer.latency() > SLOW;
         while let Some(key) = self.crowd.next(now) {
-            self.queue.add(key, now, true);
+            self.queue.add(key, now);
         }
         while self.running.len() < self.concurrency {
             let Some(key) = self.queue.pop(now) else {
                 // One by one: each makes the API server busier.
                 let Some(key) = (!slow).then(|| self.crowd.any(now)).flatten() else { break };
-                self.queue.add(key, now, true);
+                self.queue.add(key, now);
                 continue;
             };
             if slow && self.reconciler.begins(&key) && !self.crowd.admits(&key, now) {
@@ -400,12 +400,7 @@ impl Driver {
         let gather = self.reconciler.writer.wait(GATHER);
         let gathered = self.reconciler.memory.begun(&key).map_or(now, |begun| begun + gather);
         let patient = self.retries.get(&key).map_or(now, |retry| retry.earliest);
-        self.enqueue(key, now.max(gathered).max(patient));
-    }
-
-    fn enqueue(&mut self, key: AppKey, at: Instant) {
-        let moving = self.reconciler.memory.moving(&key);
-        self.queue.add(key, at, moving);
+        self.queue.add(key, now.max(gathered).max(patient));
     }
 
     /// The one place where the results of passes end: logs, metrics, and when to try again.
@@ -435,7 +430,7 @@ impl Driver {
                 tracing::debug!(?wake, "settled");
                 self.retries.remove(&key);
                 if let Some(at) = wake {
-                    self.enqueue(key, Instant::now() + until(at));
+                    self.queue.add(key, Instant::now() + until(at));
                 }
             }
             Outcome::Behind(kind) => {
@@ -472,7 +467,7 @@ impl Driver {
                     self.resume(key.clone());
                 }
                 if let Some(at) = wake {
-                    self.enqueue(key, Instant::now() + until(at));
+                    self.queue.add(key, Instant::now() + until(at));
                 }
             }
             Outcome::Faulty(fault, false) => {
@@ -492,14 +487,14 @@ impl Driver {
         let retry = Retry { backoff, earliest: now + wait.min(pause), at: now + wait };
         tracing::debug!(failures = backoff.failures(), ?wait, "backing off");
         self.retries.insert(key.clone(), retry);
-        self.enqueue(key, retry.at);
+        self.queue.add(key, retry.at);
     }
 
     /// The wait for the next try goes on.
     fn resume(&mut self, key: AppKey) {
         if let Some(retry) = self.retries.get(&key) {
             let at = retry.at.max(Instant::now() + PATIENCE);
-            self.enqueue(key, at);
+            self.queue.add(key, at);
         }
     }
 }

@@ -19,6 +19,7 @@ mod wire;
 mod work;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -91,6 +92,11 @@ impl Options {
         self.only.is_empty() || self.only.contains(&part)
     }
 
+    /// A fresh cluster with room for all pods twice, whose audit log holds a user's requests.
+    async fn lab(&self, user: &str) -> Result<Arc<Lab>> {
+        Lab::audited(&[user], 4 * self.apps).await
+    }
+
     fn out(&self) -> PathBuf {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let whole = self.only.is_empty() && !self.without_updates && self.apps >= APPS;
@@ -149,11 +155,11 @@ async fn floor(options: &Options, figures: &mut Figures) -> Result<()> {
     }
     let load = load();
     let (objects, updated) = {
-        let lab = Lab::audited(&[audit::OPERATOR]).await?;
+        let lab = options.lab(audit::OPERATOR).await?;
         let objects = floor_of_objects(lab.client(), NAMESPACE, options.apps).await?;
         (objects, floor_of_updates(lab.client(), NAMESPACE, options.apps).await?)
     };
-    let lab = Lab::audited(&[audit::OPERATOR]).await?;
+    let lab = options.lab(audit::OPERATOR).await?;
     let whole = floor_with_status(lab.client(), NAMESPACE, options.apps).await?;
     let floor = Floor {
         load,
@@ -170,25 +176,25 @@ async fn floor(options: &Options, figures: &mut Figures) -> Result<()> {
 
 /// Apps one at a time: until their children exist, and until they are healthy.
 async fn operator_singles(options: &Options) -> Result<(Quantiles, Quantiles)> {
-    let lab = Lab::audited(&[audit::OPERATOR]).await?;
+    let lab = options.lab(audit::OPERATOR).await?;
     let operator = phoenix_operator(&lab, "single", &[], json!({})).await?;
     Run::start(&lab, &operator, NAMESPACE, options.singles).await?.singles(options.singles).await
 }
 
 async fn operator(options: &Options, fields: Value, steps: &[Step]) -> Result<Contest> {
-    let lab = Lab::audited(&[audit::OPERATOR]).await?;
+    let lab = options.lab(audit::OPERATOR).await?;
     let operator = phoenix_operator(&lab, "many", &[], fields).await?;
     many(&lab, &operator, NAMESPACE, options.apps, steps).await
 }
 
 async fn peer_singles(options: &Options) -> Result<(Quantiles, Quantiles)> {
-    let lab = Lab::audited(&[peer::USER]).await?;
+    let lab = options.lab(peer::USER).await?;
     let peer = Peer::prepare(&lab, NAMESPACE, false).await?;
     Run::start(&lab, &peer, NAMESPACE, options.singles).await?.singles(options.singles).await
 }
 
 async fn peer(options: &Options, unthrottled: bool, steps: &[Step]) -> Result<Contest> {
-    let lab = Lab::audited(&[peer::USER]).await?;
+    let lab = options.lab(peer::USER).await?;
     let peer = Peer::prepare(&lab, NAMESPACE, unthrottled).await?;
     many(&lab, &peer, NAMESPACE, options.apps, steps).await
 }

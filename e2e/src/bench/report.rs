@@ -268,7 +268,7 @@ fn method(figures: &Figures) -> String {
     format!(
         "## How it is measured\n\n\
          - Everyone begins on a fresh cluster: etcd, API server, controller manager and scheduler of Kubernetes 1.36\n  \
-         (the last two at 500 requests a second), and three fake nodes on which pods are ready at once. A\n  \
+         (the last two at 500 requests a second), and fake nodes, three or more, on which pods are ready at once. A\n  \
          namespace holds {NEIGHBOURS} apps.\n\
          - **The raw client** writes, {IN_FLIGHT} requests at a time, the objects that the operator makes of each app (a\n  \
          Deployment, two Services, a ControllerRevision, a ConfigMap, a Secret, a ServiceAccount, a PodDisruptionBudget),\n  \

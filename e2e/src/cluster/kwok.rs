@@ -9,11 +9,19 @@ use serde_json::json;
 
 use super::{
     control::{self, MASTERS, Plan},
-    module, tools,
+    module,
+    process::Process,
+    tools,
 };
 
-/// How many fake nodes there are, each in a zone of its own.
-const COUNT: usize = 3;
+/// How many fake nodes there are unless there are to be more.
+pub const NODES: usize = 3;
+
+/// How many zones they are in.
+const ZONES: usize = 3;
+
+/// What the process of each node is called: this and the node's name.
+const PROCESS: &str = "kwok-";
 
 /// How fake pods misbehave when a test asks for it.
 const OWN_STAGES: &str = include_str!("stages/own.yaml");
@@ -21,42 +29,47 @@ const OWN_STAGES: &str = include_str!("stages/own.yaml");
 /// The program's own stages, in its module.
 const STAGES: [&str; 3] = ["pod/fast", "node/fast", "node/heartbeat-with-lease"];
 
-/// The names of the nodes.
-pub fn names() -> Vec<String> {
-    (1..=COUNT).map(|number| format!("fake-{number}")).collect()
+/// The names of the nodes that these processes are.
+pub fn names(processes: &[Process]) -> Vec<String> {
+    processes.iter().filter_map(|process| process.name.strip_prefix(PROCESS)).map(str::to_owned).collect()
 }
 
 /// Starts the fake nodes and waits until they are Ready.
-pub async fn start(plan: &Plan<'_>, client: &kube::Client) -> Result<()> {
+///
+/// Each is a process of its own, which watches its own pods: one for all falls behind at some 8,000, its watch is ended by the
+/// API server, and it looks at all of them again, which takes so long that its watch is ended again.
+pub async fn start(plan: &Plan<'_>, client: &kube::Client, nodes: usize) -> Result<()> {
     let dir = plan.ledger.dir();
     let kubeconfig = plan.authority.path("kwok.kubeconfig");
     plan.authority.kubeconfig(&kubeconfig, &plan.ledger.record().server, "kwok", &[MASTERS])?;
     let own = dir.join("stages.yaml");
     fs::write(&own, OWN_STAGES).with_context(|| format!("writing {}", own.display()))?;
-    let mut command = control::command(
-        plan.bin,
-        "kwok",
-        [
-            format!("--kubeconfig={}", kubeconfig.display()),
-            "--manage-all-nodes=true".to_owned(),
-            // Without a lease a node would count as lost after its first minute.
-            "--node-lease-duration-seconds=40".to_owned(),
-            format!("--config={}", own.display()),
-        ],
-    );
-    for file in stage_files()? {
-        command.push("--config".into());
-        command.push(file.into());
-    }
-    plan.ledger.spawn("kwok", None, command)?;
+    let stages = stage_files()?;
     let api: Api<Node> = Api::all(client.clone());
-    for (index, name) in names().into_iter().enumerate() {
+    for index in 0..nodes {
+        let name = format!("fake-{}", index + 1);
+        let mut command = control::command(
+            plan.bin,
+            "kwok",
+            [
+                format!("--kubeconfig={}", kubeconfig.display()),
+                format!("--manage-single-node={name}"),
+                // Without a lease a node would count as lost after its first minute.
+                "--node-lease-duration-seconds=40".to_owned(),
+                format!("--config={}", own.display()),
+            ],
+        );
+        for file in &stages {
+            command.push("--config".into());
+            command.push(file.into());
+        }
+        plan.ledger.spawn(&format!("{PROCESS}{name}"), None, command)?;
         let node = node(&name, index)?;
         api.create(&PostParams::default(), &node)
             .await
             .with_context(|| format!("creating the node {name}"))?;
     }
-    nodes_ready(plan, client, COUNT).await
+    nodes_ready(plan, client, nodes).await
 }
 
 fn node(name: &str, index: usize) -> Result<Node> {
@@ -69,7 +82,7 @@ fn node(name: &str, index: usize) -> Result<Node> {
                 "kubernetes.io/hostname": name,
                 "kubernetes.io/os": "linux",
                 "kubernetes.io/arch": "amd64",
-                "topology.kubernetes.io/zone": format!("zone-{}", index + 1),
+                "topology.kubernetes.io/zone": format!("zone-{}", index % ZONES + 1),
             },
             "annotations": {"kwok.x-k8s.io/node": "fake"},
         },

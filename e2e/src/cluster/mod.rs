@@ -79,6 +79,20 @@ pub struct Options {
     pub keep: bool,
     /// What its API server does.
     pub server: ServerOptions,
+    /// How many nodes there are if they are fake.
+    pub fake_nodes: usize,
+}
+
+impl Options {
+    /// In a fresh directory, down with the [`Cluster`], and like any other.
+    pub fn new(nodes: Nodes) -> Self {
+        Self { nodes, dir: None, keep: false, server: ServerOptions::default(), fake_nodes: kwok::NODES }
+    }
+
+    /// In this directory, and up until it is taken down.
+    pub fn kept(nodes: Nodes, dir: PathBuf) -> Self {
+        Self { dir: Some(dir), keep: true, ..Self::new(nodes) }
+    }
 }
 
 /// What an API server does.
@@ -156,7 +170,7 @@ impl Cluster {
         let mut cluster = Self::create(&dir, nodes, bin)?;
         watch::start(&cluster.ledger)?;
         let result = match nodes {
-            Nodes::Kwok => cluster.start_fake(&options.server).await,
+            Nodes::Kwok => cluster.start_fake(&options.server, options.fake_nodes).await,
             Nodes::Real => cluster.start_real(&options.server).await,
         };
         if let Err(error) = result {
@@ -216,7 +230,7 @@ impl Cluster {
         })
     }
 
-    async fn start_fake(&self, server: &ServerOptions) -> Result<()> {
+    async fn start_fake(&self, server: &ServerOptions, nodes: usize) -> Result<()> {
         let address = Ipv4Addr::LOCALHOST;
         let [port] = control::free_ports(address)?;
         self.ledger.update(|record| record.server = format!("https://{address}:{port}"))?;
@@ -234,7 +248,7 @@ impl Cluster {
         };
         let client = control::start(&plan).await?;
         control::start_controllers(&plan)?;
-        kwok::start(&plan, &client).await?;
+        kwok::start(&plan, &client, nodes).await?;
         ready_for_pods(&plan, &client).await
     }
 
@@ -359,7 +373,7 @@ impl Cluster {
     /// The names of its nodes.
     pub fn node_names(&self) -> Vec<String> {
         match self.nodes() {
-            Nodes::Kwok => kwok::names(),
+            Nodes::Kwok => kwok::names(&self.ledger.record().processes),
             Nodes::Real => network::node_names(),
         }
     }

@@ -22,6 +22,9 @@ use crate::postgres::Postgres;
 /// Names the directory of a cluster that is up already, to be used instead of a new one.
 const ATTACH: &str = "PHOENIX_E2E_ATTACH";
 
+/// How many pods a fake node easily looks after.
+const PODS: usize = 3000;
+
 /// How long the API server may take to serve a new resource.
 const ESTABLISHED: Duration = Duration::from_secs(30);
 
@@ -72,7 +75,7 @@ impl Drop for Scratch {
 impl Lab {
     /// Real nodes with these versions of roost loaded, and a `PostgreSQL` that pods reach.
     pub async fn real(versions: &[&str]) -> Result<Arc<Self>> {
-        let mut lab = Self::on(Nodes::Real, ServerOptions::default()).await?;
+        let mut lab = Self::on(Options::new(Nodes::Real)).await?;
         let directory = lab.scratch.0.join("postgres");
         lab.postgres = Some(Postgres::start(IpAddr::V4(lab.cluster().bridge_ip()), &directory).await?);
         lab.load(versions).await?;
@@ -81,19 +84,24 @@ impl Lab {
 
     /// Fake nodes, on which pods become ready as their image's tag asks.
     pub async fn fake() -> Result<Arc<Self>> {
-        Ok(Arc::new(Self::on(Nodes::Kwok, ServerOptions::default()).await?))
+        Ok(Arc::new(Self::on(Options::new(Nodes::Kwok)).await?))
     }
 
-    /// Fake nodes on a cluster whose audit log holds these users' requests alone: what others ask costs it nothing.
-    pub async fn audited(users: &[&str]) -> Result<Arc<Self>> {
+    /// Fake nodes on a cluster whose audit log holds these users' requests alone: what others ask costs it nothing. There
+    /// is room for so many pods.
+    pub async fn audited(users: &[&str], pods: usize) -> Result<Arc<Self>> {
         let audited = users.iter().map(|user| (*user).to_owned()).collect();
-        Ok(Arc::new(Self::on(Nodes::Kwok, ServerOptions { audited, ..ServerOptions::default() }).await?))
+        let server = ServerOptions { audited, ..ServerOptions::default() };
+        let options = Options::new(Nodes::Kwok);
+        let fake_nodes = options.fake_nodes.max(pods.div_ceil(PODS));
+        Ok(Arc::new(Self::on(Options { server, fake_nodes, ..options }).await?))
     }
 
     /// Fake nodes on a cluster whose API server cannot begin a watch with what there is, as before Kubernetes 1.34.
     pub async fn older() -> Result<Arc<Self>> {
         let without = vec!["WatchList".to_owned()];
-        Ok(Arc::new(Self::on(Nodes::Kwok, ServerOptions { without, ..ServerOptions::default() }).await?))
+        let server = ServerOptions { without, ..ServerOptions::default() };
+        Ok(Arc::new(Self::on(Options { server, ..Options::new(Nodes::Kwok) }).await?))
     }
 
     /// The cluster that `KUBECONFIG` names, else fake nodes; for tests that need an API server and no more. On
@@ -127,10 +135,10 @@ impl Lab {
         Ok(())
     }
 
-    async fn on(nodes: Nodes, server: ServerOptions) -> Result<Self> {
+    async fn on(options: Options) -> Result<Self> {
         let cluster = match std::env::var_os(ATTACH) {
             Some(dir) => Cluster::attach(Path::new(&dir)).await?,
-            None => Cluster::up(Options { nodes, dir: None, keep: false, server }).await?,
+            None => Cluster::up(options).await?,
         };
         let lab = Self {
             client: cluster.client().await?,
