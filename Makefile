@@ -37,7 +37,7 @@ bench: ## Measure it beside a raw client and Argo Rollouts, on fake nodes: an ho
 	@cargo build --profile dist --locked --bin phoenix-operator
 	@PHOENIX_OPERATOR_BIN=$${CARGO_TARGET_DIR:-target}/dist/phoenix-operator \
 	  $(e2e) bench $(if $(APPS),--apps $(APPS)) $(if $(OUT),--out $(OUT)) $(if $(HEAP),--heap $(HEAP)) \
-	  $(if $(CHURN),--churn $(CHURN))
+	  $(if $(CHURN),--churn $(CHURN)) $(if $(MANY),--many $(MANY))
 
 fmt: ## Format the code
 	@cargo fmt --all

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 
-use super::contest::{CALM, Run};
+use super::contest::Run;
 use super::figures::Churn;
 use super::work;
 
@@ -14,12 +14,13 @@ use super::work;
 const CHURN: u32 = 5;
 /// How many turns an app that came waits until it changes, and again until it goes.
 const TURNS: usize = 25;
+/// How long nothing happens before its memory is taken: what it knows of an app is made small after half a minute.
+const SETTLED: Duration = Duration::from_mins(1);
 
 impl Run<'_> {
     /// Apps come, change and go beside those that stay: what that leaves behind in its memory.
     pub async fn churn(&mut self, time: Duration) -> Result<Churn> {
-        self.requests.rest().await?;
-        self.requests.take()?;
+        self.settle().await?;
         let (before, cpu) = (self.program.memory("VmRSS")?, self.program.cpu()?);
         self.program.forget_peak()?;
         let resource = self.contender.resource();
@@ -57,8 +58,7 @@ impl Run<'_> {
             self.events.clear();
             turn += 1;
         }
-        self.requests.rest().await?;
-        tokio::time::sleep(CALM).await;
+        self.settle().await?;
         let churn = Churn {
             seconds: began.elapsed().as_secs_f64(),
             changes: count,
@@ -67,9 +67,16 @@ impl Run<'_> {
             after: self.program.memory("VmRSS")?,
             cpu: self.program.cpu()? - cpu,
         };
-        self.requests.take()?;
         self.events.clear();
         self.say("after churn", &churn);
         Ok(churn)
+    }
+
+    /// Nothing is asked for any more, and it has had time to make small what it knows.
+    async fn settle(&mut self) -> Result<()> {
+        self.requests.rest().await?;
+        tokio::time::sleep(SETTLED).await;
+        self.requests.take()?;
+        Ok(())
     }
 }

@@ -22,7 +22,7 @@ use crate::audit::Audit;
 use crate::harness::Lab;
 
 /// How long a program is left alone before its memory counts as resting.
-pub(super) const CALM: Duration = Duration::from_secs(5);
+const CALM: Duration = Duration::from_secs(5);
 
 /// What is done with apps that have been made.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything of one run.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Figures {
     /// Where it was measured.
     pub machine: Machine,
@@ -24,10 +24,13 @@ pub struct Figures {
     pub peer: Option<Contest>,
     /// Argo Rollouts that may ask as often as the other controllers.
     pub unthrottled_peer: Option<Contest>,
+    /// An earlier run on this machine, with more apps.
+    #[serde(default)]
+    pub many: Option<Box<Figures>>,
 }
 
 /// A machine, by its size.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
     /// Processors.
     pub processors: usize,
@@ -38,7 +41,7 @@ pub struct Machine {
 }
 
 /// A raw client that writes what the operator would write.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Floor {
     /// The machine's load of the last minute, before.
     pub load: f64,
@@ -55,7 +58,7 @@ pub struct Floor {
 }
 
 /// What one contender came to.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Contest {
     /// The machine's load of the last minute, before.
     pub load: f64,
@@ -94,7 +97,7 @@ impl Contest {
 }
 
 /// From a change of all apps until all are healthy, and then until no request is made any more.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Passage {
     /// Seconds from the first request of the user until the last app was healthy.
     pub seconds: f64,
@@ -134,7 +137,7 @@ impl Passage {
 }
 
 /// A time in which nothing changes.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Rest {
     /// Its length in seconds.
     pub seconds: f64,
@@ -147,7 +150,7 @@ pub struct Rest {
 }
 
 /// A start over apps that are as they should be.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cold {
     /// Seconds until every app has been judged.
     pub seconds: f64,
@@ -164,7 +167,7 @@ pub struct Cold {
 }
 
 /// Bytes that came from the API server, encrypted as they are on the wire.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Bytes {
     /// During a start over all apps: lists.
     pub cold: u64,
@@ -175,7 +178,7 @@ pub struct Bytes {
 }
 
 /// A time in which apps come, change and go, beside those that stay.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Churn {
     /// Its length in seconds.
     pub seconds: f64,
@@ -192,7 +195,7 @@ pub struct Churn {
 }
 
 /// Memory that was asked for in one place.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Holder {
     /// How much.
     pub bytes: u64,
@@ -203,7 +206,7 @@ pub struct Holder {
 }
 
 /// A distribution, in seconds.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Quantiles {
     /// How many were taken.
     pub count: usize,

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 pub use self::contender::{Contender, Operator};
@@ -76,6 +76,12 @@ pub struct Options {
     /// All apps are not updated at once, which with 10,000 of them takes hours.
     #[arg(long)]
     pub without_updates: bool,
+    /// The benchmarks.json of an earlier run, of which only what --only names is measured anew.
+    #[arg(long, value_name = "FILE")]
+    pub earlier: Option<PathBuf>,
+    /// The benchmarks.json of a run with more apps, which is set beside this one.
+    #[arg(long, value_name = "FILE")]
+    pub many: Option<PathBuf>,
     /// Who is measured; may be repeated or a list [default: all].
     #[arg(long, value_enum, value_delimiter = ',')]
     pub only: Vec<Part>,
@@ -89,7 +95,7 @@ pub struct Options {
 
 impl Options {
     fn includes(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+        (self.only.is_empty() && self.earlier.is_none()) || self.only.contains(&part)
     }
 
     /// A fresh cluster with room for all pods twice, whose audit log holds a user's requests.
@@ -110,8 +116,16 @@ pub async fn run(options: &Options) -> Result<()> {
     let began = Instant::now();
     let out = options.out();
     std::fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
-    let mut figures =
-        Figures { machine: machine(), apps: options.apps, singles: options.singles, ..Figures::default() };
+    let mut figures = match &options.earlier {
+        Some(file) => *read(file)?,
+        None => {
+            Figures { machine: machine(), apps: options.apps, singles: options.singles, ..Figures::default() }
+        }
+    };
+    ensure!(figures.apps == options.apps, "the earlier run had {} apps", figures.apps);
+    if let Some(file) = &options.many {
+        figures.many = Some(read(file)?);
+    }
     let rest = Step::Rest(Duration::from_secs(options.rest));
     let notice = Step::Notice(options.singles);
     floor(options, &mut figures).await?;
@@ -214,6 +228,11 @@ pub async fn phoenix_operator(lab: &Lab, log: &str, namespaces: &[&str], fields:
         log: program::log(&format!("operator-{log}"))?,
     };
     Ok(Operator { launch, fields })
+}
+
+fn read(file: &Path) -> Result<Box<Figures>> {
+    let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} holds no figures", file.display()))
 }
 
 fn write(figures: &Figures, out: &Path) -> Result<()> {

@@ -19,6 +19,7 @@ pub fn markdown(figures: &Figures) -> String {
     let _ = page.write_str(&singles(figures));
     let _ = page.write_str(&writes(figures));
     let _ = page.write_str(&rest(figures));
+    let _ = page.write_str(&growth(figures));
     let _ = page.write_str(&holders(figures));
     let _ = page.write_str(&method(figures));
     page
@@ -241,6 +242,42 @@ fn rest(figures: &Figures) -> String {
     page
 }
 
+/// What an app takes where there are many more, if that was measured.
+fn growth(figures: &Figures) -> String {
+    let Some(many) = &figures.many else { return String::new() };
+    let sides = [figures, &**many];
+    let [few, more] = sides.map(|side| side.apps);
+    let mut page = format!(
+        "## Growth\n\nThe operator with more apps, in a run of its own on a machine of {} processors and {} GiB.\n\n\
+         | | {few} apps | {more} apps |\n|---|---|---|\n",
+        many.machine.processors,
+        (many.machine.memory_mib + 512) / 1024,
+    );
+    let mut line = |title: &str, figure: &dyn Fn(&Contest, f64) -> Option<String>| {
+        let cells = sides.map(|side| {
+            let figure = side.operator.as_ref().and_then(|operator| figure(operator, number(side.apps)));
+            figure.unwrap_or_else(|| NONE.to_owned())
+        });
+        let _ = writeln!(page, "| {title} | {} |", cells.join(" | "));
+    };
+    let milliseconds = |time: f64| format!("{:.1}", time * 1000.0);
+    line("all created: CPU for each app, ms", &|c, apps| Some(milliseconds(c.first.as_ref()?.cpu / apps)));
+    line("... most memory, MiB", &|c, _| mib(c.first.as_ref().map(|passage| passage.peak_rss)));
+    line("memory at rest, MiB", &|c, _| mib(c.rest.as_ref().map(|rest| rest.rss)));
+    line("... for each app, KiB beyond what it takes with none", &|c, apps| {
+        Some(format!("{:.1}", (kib(c.rest.as_ref()?.rss) - kib(c.empty_rss)) / apps))
+    });
+    line("CPU of a minute's rest, s", &|c, _| {
+        c.rest.as_ref().map(|rest| format!("{:.2}", rest.cpu * 60.0 / rest.seconds))
+    });
+    line("started over all of them: all judged, s", &|c, _| Some(seconds(c.cold.as_ref()?.seconds)));
+    line("... CPU for each app, ms", &|c, apps| Some(milliseconds(c.cold.as_ref()?.cpu / apps)));
+    line("... writes", &|c, _| Some(total(&c.cold.as_ref()?.writes).to_string()));
+    line("... memory then, MiB", &|c, _| mib(c.cold.as_ref().map(|cold| cold.rss)));
+    page.push('\n');
+    page
+}
+
 /// Who holds the operator's memory, if that was asked.
 fn holders(figures: &Figures) -> String {
     let holders = figures.operator.as_ref().map(|operator| operator.holders.as_slice()).unwrap_or_default();
@@ -334,9 +371,13 @@ fn total(counts: &BTreeMap<String, usize>) -> usize {
 }
 
 /// How many of them each app has.
-#[expect(clippy::cast_precision_loss, reason = "counts of requests are small")]
 fn each(count: usize, apps: usize) -> String {
-    format!("{:.1}", count as f64 / apps.max(1) as f64)
+    format!("{:.1}", number(count) / number(apps.max(1)))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of requests and apps are small")]
+const fn number(count: usize) -> f64 {
+    count as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes of memory in KiB are small")]
@@ -345,9 +386,8 @@ fn kib(size: u64) -> f64 {
 }
 
 /// Bytes as KiB for each app.
-#[expect(clippy::cast_precision_loss, reason = "counts of apps are small")]
 fn kib_each(bytes: u64, apps: usize) -> String {
-    format!("{:.1}", kib(bytes) / 1024.0 / apps.max(1) as f64)
+    format!("{:.1}", kib(bytes) / 1024.0 / number(apps.max(1)))
 }
 
 fn mib(size: Option<u64>) -> Option<String> {
@@ -390,11 +430,16 @@ mod tests {
             rest: Some(Rest { requests: [("watch pods".to_owned(), 3)].into(), ..Rest::default() }),
             ..Contest::default()
         };
+        let first = Some(Passage { cpu: 4.0, ..Passage::default() });
+        let rest = Some(Rest { rss: 30 * 1024, ..Rest::default() });
+        let most = Contest { empty_rss: 20 * 1024, first, rest, ..Contest::default() };
+        let many = Figures { apps: 1000, operator: Some(most), ..Figures::default() };
         let figures = Figures {
             apps: 10,
             floors: vec![Floor { objects: 10.0, with_status: 20.0, ..Floor::default() }],
             operator: Some(operator),
             peer: Some(Contest { first: Some(passage(60.0, &[])), ..Contest::default() }),
+            many: Some(Box::new(many)),
             ..Figures::default()
         };
         let page = markdown(&figures);
@@ -406,6 +451,8 @@ mod tests {
         assert!(page.contains("| all, events aside | 0.0 | 8.0 |"), "{page}");
         assert!(page.contains("watches and the Lease aside | 0 | 0 |"), "{page}");
         assert!(page.contains("- operator: 3 watch pods."), "{page}");
+        assert!(page.contains("CPU for each app, ms | 300.0 | 4.0 |"), "{page}");
+        assert!(page.contains("beyond what it takes with none | -1024.0 | 10.2 |"), "{page}");
         // Every row of a table has as many cells as its head.
         let mut cells = None;
         for line in page.lines() {
