@@ -8,7 +8,7 @@ use std::{
 };
 
 use e2e::{
-    cluster::{self, Cluster, Nodes, Options, Process, ServerOptions, tools},
+    cluster::{self, Cluster, Nodes, Options, Process, tools},
     image,
 };
 use k8s_openapi::api::{
@@ -25,10 +25,6 @@ use serde_json::{Value, json};
 
 /// How long anything may take that ought to take seconds.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-fn options(nodes: Nodes) -> Options {
-    Options { nodes, dir: None, keep: false, server: ServerOptions::default() }
-}
 
 /// Builds what is missing, so that what is timed afterwards is the start alone.
 fn build(nodes: Nodes) {
@@ -118,7 +114,7 @@ fn assert_gone(processes: &[Process], dir: &Path) {
 async fn fake_nodes_run_pods_that_fail_on_request() {
     build(Nodes::Kwok);
     let start = Instant::now();
-    let cluster = Cluster::up(options(Nodes::Kwok)).await.unwrap();
+    let cluster = Cluster::up(Options::new(Nodes::Kwok)).await.unwrap();
     let took = start.elapsed();
     eprintln!("fake nodes: up after {took:?}");
     assert!(took < Duration::from_secs(15), "{took:?}");
@@ -179,10 +175,7 @@ const OWNER: &str = "E2E_TEST_OWNER_OF";
 async fn a_killed_owner_leaves_nothing() {
     if let Some(dir) = std::env::var_os(OWNER) {
         let dir = Some(PathBuf::from(dir));
-        let _cluster =
-            Cluster::up(Options { nodes: Nodes::Kwok, dir, keep: false, server: ServerOptions::default() })
-                .await
-                .unwrap();
+        let _cluster = Cluster::up(Options { dir, ..Options::new(Nodes::Kwok) }).await.unwrap();
         println!("up");
         std::future::pending::<()>().await;
     }
@@ -282,7 +275,7 @@ async fn real_nodes_run_pods_and_survive_a_loss() {
     let peer = image::scratch("registry.local/peer:1", &[(bin.program("peer"), "/peer")], config).unwrap();
 
     let start = Instant::now();
-    let cluster = Cluster::up(options(Nodes::Real)).await.unwrap();
+    let cluster = Cluster::up(Options::new(Nodes::Real)).await.unwrap();
     cluster.load_images(&[peer.archive]).await.unwrap();
     let took = start.elapsed();
     eprintln!("real nodes: up with an image loaded after {took:?}");
