@@ -20,8 +20,7 @@ const SETTLED: Duration = Duration::from_mins(1);
 impl Run<'_> {
     /// Apps come, change and go beside those that stay: what that leaves behind in its memory.
     pub async fn churn(&mut self, time: Duration) -> Result<Churn> {
-        self.settle().await?;
-        let (before, cpu) = (self.program.memory("VmRSS")?, self.program.cpu()?);
+        let (before, cpu) = (self.settled().await?, self.program.cpu()?);
         self.program.forget_peak()?;
         let resource = self.contender.resource();
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
@@ -58,13 +57,14 @@ impl Run<'_> {
             self.events.clear();
             turn += 1;
         }
-        self.settle().await?;
+        let seconds = began.elapsed().as_secs_f64();
+        let after = self.settled().await?;
         let churn = Churn {
-            seconds: began.elapsed().as_secs_f64(),
+            seconds,
             changes: count,
             before,
             peak: self.program.memory("VmHWM")?,
-            after: self.program.memory("VmRSS")?,
+            after,
             cpu: self.program.cpu()? - cpu,
         };
         self.events.clear();
@@ -72,11 +72,9 @@ impl Run<'_> {
         Ok(churn)
     }
 
-    /// Nothing is asked for any more, and it has had time to make small what it knows.
-    async fn settle(&mut self) -> Result<()> {
+    /// Its memory when nothing is asked for any more, and it has had time to make small what it knows.
+    async fn settled(&mut self) -> Result<u64> {
         self.requests.rest().await?;
-        tokio::time::sleep(SETTLED).await;
-        self.requests.take()?;
-        Ok(())
+        Ok(self.rest(SETTLED).await?.rss)
     }
 }

@@ -24,8 +24,7 @@ pub struct Figures {
     pub peer: Option<Contest>,
     /// Argo Rollouts that may ask as often as the other controllers.
     pub unthrottled_peer: Option<Contest>,
-    /// An earlier run on this machine, with more apps.
-    #[serde(default)]
+    /// A run of its own, with more apps.
     pub many: Option<Box<Figures>>,
 }
 
@@ -38,6 +37,12 @@ pub struct Machine {
     pub memory_mib: u64,
     /// The kernel's version.
     pub kernel: String,
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} processors and {} GiB", self.processors, (self.memory_mib + 512) / 1024)
+    }
 }
 
 /// A raw client that writes what the operator would write.
@@ -147,6 +152,13 @@ pub struct Rest {
     pub rss: u64,
     /// All requests in it, by verb and resource; a watch that is opened again is one.
     pub requests: BTreeMap<String, usize>,
+}
+
+impl Rest {
+    /// CPU seconds in a minute of it.
+    pub fn cpu_a_minute(&self) -> f64 {
+        self.cpu * 60.0 / self.seconds
+    }
 }
 
 /// A start over apps that are as they should be.

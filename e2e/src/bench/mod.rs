@@ -122,7 +122,15 @@ pub async fn run(options: &Options) -> Result<()> {
             Figures { machine: machine(), apps: options.apps, singles: options.singles, ..Figures::default() }
         }
     };
-    ensure!(figures.apps == options.apps, "the earlier run had {} apps", figures.apps);
+    ensure!(
+        (figures.apps, figures.singles) == (options.apps, options.singles),
+        "the earlier run is of --apps {} --singles {}: give the same",
+        figures.apps,
+        figures.singles
+    );
+    if options.includes(Part::Floor) {
+        figures.floors.clear();
+    }
     if let Some(file) = &options.many {
         figures.many = Some(read(file)?);
     }

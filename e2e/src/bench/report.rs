@@ -29,12 +29,9 @@ fn head(figures: &Figures) -> String {
     let machine = &figures.machine;
     format!(
         "# Benchmarks\n\nWritten by `make bench`: {} apps of {REPLICAS} replicas on fake nodes, everything on one\n\
-         machine of {} processors and {} GiB (Linux {}), the API server, etcd and the controllers of Kubernetes on it\n\
+         machine of {machine} (Linux {}), the API server, etcd and the controllers of Kubernetes on it\n\
          too. The raw figures are in benchmarks.json beside this page.\n\n",
-        figures.apps,
-        machine.processors,
-        (machine.memory_mib + 512) / 1024,
-        machine.kernel,
+        figures.apps, machine.kernel,
     )
 }
 
@@ -157,9 +154,7 @@ fn times(figures: &Figures) -> String {
     line("... most memory", None, &|c| mib(c.canary.as_ref().map(|p| p.peak_rss)));
     line("memory with no apps", None, &|c| mib(Some(c.empty_rss)));
     line("memory at rest", None, &|c| mib(c.rest.as_ref().map(|rest| rest.rss)));
-    line("CPU of a minute's rest", None, &|c| {
-        Some(format!("{:.2}", c.rest.as_ref()?.cpu * 60.0 / c.rest.as_ref()?.seconds))
-    });
+    line("CPU of a minute's rest", None, &|c| Some(format!("{:.2}", c.rest.as_ref()?.cpu_a_minute())));
     line("started over all of them: all judged", None, &|c| Some(seconds(c.cold.as_ref()?.seconds)));
     line("... CPU", None, &|c| Some(seconds(c.cold.as_ref()?.cpu)));
     line("... most memory", None, &|c| mib(c.cold.as_ref().map(|cold| cold.peak_rss)));
@@ -248,10 +243,9 @@ fn growth(figures: &Figures) -> String {
     let sides = [figures, &**many];
     let [few, more] = sides.map(|side| side.apps);
     let mut page = format!(
-        "## Growth\n\nThe operator with more apps, in a run of its own on a machine of {} processors and {} GiB.\n\n\
+        "## Growth\n\nThe operator with more apps, in a run of its own on a machine of {}.\n\n\
          | | {few} apps | {more} apps |\n|---|---|---|\n",
-        many.machine.processors,
-        (many.machine.memory_mib + 512) / 1024,
+        many.machine,
     );
     let mut line = |title: &str, figure: &dyn Fn(&Contest, f64) -> Option<String>| {
         let cells = sides.map(|side| {
@@ -267,9 +261,7 @@ fn growth(figures: &Figures) -> String {
     line("... for each app, KiB beyond what it takes with none", &|c, apps| {
         Some(format!("{:.1}", (kib(c.rest.as_ref()?.rss) - kib(c.empty_rss)) / apps))
     });
-    line("CPU of a minute's rest, s", &|c, _| {
-        c.rest.as_ref().map(|rest| format!("{:.2}", rest.cpu * 60.0 / rest.seconds))
-    });
+    line("CPU of a minute's rest, s", &|c, _| Some(format!("{:.2}", c.rest.as_ref()?.cpu_a_minute())));
     line("started over all of them: all judged, s", &|c, _| Some(seconds(c.cold.as_ref()?.seconds)));
     line("... CPU for each app, ms", &|c, apps| Some(milliseconds(c.cold.as_ref()?.cpu / apps)));
     line("... writes", &|c, _| Some(total(&c.cold.as_ref()?.writes).to_string()));

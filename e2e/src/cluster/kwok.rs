@@ -14,11 +14,11 @@ use super::{
     tools,
 };
 
-/// How many fake nodes there are unless there are to be more.
-pub const NODES: usize = 3;
-
-/// How many zones they are in.
+/// How many zones there are, each with a fake node at the least.
 const ZONES: usize = 3;
+
+/// How many pods a fake node easily looks after.
+const PODS: usize = 3000;
 
 /// What the process of each node is called: this and the node's name.
 const PROCESS: &str = "kwok-";
@@ -34,11 +34,12 @@ pub fn names(processes: &[Process]) -> Vec<String> {
     processes.iter().filter_map(|process| process.name.strip_prefix(PROCESS)).map(str::to_owned).collect()
 }
 
-/// Starts the fake nodes and waits until they are Ready.
+/// Starts the fake nodes that so many pods need, and waits until they are Ready.
 ///
-/// Each is a process of its own, which watches its own pods: one for all falls behind at some 8,000, its watch is ended by the
-/// API server, and it looks at all of them again, which takes so long that its watch is ended again.
-pub async fn start(plan: &Plan<'_>, client: &kube::Client, nodes: usize) -> Result<()> {
+/// Each is a process of its own, which watches its own pods: one for all of them falls behind with some thousands, and
+/// the API server ends its watch again and again.
+pub async fn start(plan: &Plan<'_>, client: &kube::Client, pods: usize) -> Result<()> {
+    let nodes = ZONES.max(pods.div_ceil(PODS));
     let dir = plan.ledger.dir();
     let kubeconfig = plan.authority.path("kwok.kubeconfig");
     plan.authority.kubeconfig(&kubeconfig, &plan.ledger.record().server, "kwok", &[MASTERS])?;

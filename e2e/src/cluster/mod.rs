@@ -79,14 +79,14 @@ pub struct Options {
     pub keep: bool,
     /// What its API server does.
     pub server: ServerOptions,
-    /// How many nodes there are if they are fake.
-    pub fake_nodes: usize,
+    /// For how many pods there is room if the nodes are fake, at the least.
+    pub pods: usize,
 }
 
 impl Options {
     /// In a fresh directory, down with the [`Cluster`], and like any other.
     pub fn new(nodes: Nodes) -> Self {
-        Self { nodes, dir: None, keep: false, server: ServerOptions::default(), fake_nodes: kwok::NODES }
+        Self { nodes, dir: None, keep: false, server: ServerOptions::default(), pods: 0 }
     }
 
     /// In this directory, and up until it is taken down.
@@ -170,7 +170,7 @@ impl Cluster {
         let mut cluster = Self::create(&dir, nodes, bin)?;
         watch::start(&cluster.ledger)?;
         let result = match nodes {
-            Nodes::Kwok => cluster.start_fake(&options.server, options.fake_nodes).await,
+            Nodes::Kwok => cluster.start_fake(&options.server, options.pods).await,
             Nodes::Real => cluster.start_real(&options.server).await,
         };
         if let Err(error) = result {
@@ -230,7 +230,7 @@ impl Cluster {
         })
     }
 
-    async fn start_fake(&self, server: &ServerOptions, nodes: usize) -> Result<()> {
+    async fn start_fake(&self, server: &ServerOptions, pods: usize) -> Result<()> {
         let address = Ipv4Addr::LOCALHOST;
         let [port] = control::free_ports(address)?;
         self.ledger.update(|record| record.server = format!("https://{address}:{port}"))?;
@@ -248,7 +248,7 @@ impl Cluster {
         };
         let client = control::start(&plan).await?;
         control::start_controllers(&plan)?;
-        kwok::start(&plan, &client, nodes).await?;
+        kwok::start(&plan, &client, pods).await?;
         ready_for_pods(&plan, &client).await
     }
 

@@ -22,9 +22,6 @@ use crate::postgres::Postgres;
 /// Names the directory of a cluster that is up already, to be used instead of a new one.
 const ATTACH: &str = "PHOENIX_E2E_ATTACH";
 
-/// How many pods a fake node easily looks after.
-const PODS: usize = 3000;
-
 /// How long the API server may take to serve a new resource.
 const ESTABLISHED: Duration = Duration::from_secs(30);
 
@@ -92,9 +89,7 @@ impl Lab {
     pub async fn audited(users: &[&str], pods: usize) -> Result<Arc<Self>> {
         let audited = users.iter().map(|user| (*user).to_owned()).collect();
         let server = ServerOptions { audited, ..ServerOptions::default() };
-        let options = Options::new(Nodes::Kwok);
-        let fake_nodes = options.fake_nodes.max(pods.div_ceil(PODS));
-        Ok(Arc::new(Self::on(Options { server, fake_nodes, ..options }).await?))
+        Ok(Arc::new(Self::on(Options { server, pods, ..Options::new(Nodes::Kwok) }).await?))
     }
 
     /// Fake nodes on a cluster whose API server cannot begin a watch with what there is, as before Kubernetes 1.34.
