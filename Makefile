@@ -1,11 +1,12 @@
 # Two commands matter: `make demo` to see it, `make test` to trust it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo down check test soak bench fmt crd argocd deny
+.PHONY: help demo down check test soak dist bench fmt crd argocd deny
 
 e2e = $${CARGO_TARGET_DIR:-target}/release/e2e
 # The whole workspace: a part of it would have its dependencies built once more, with fewer features.
 build = cargo build --release --locked --workspace
+dist = cargo rustc --profile dist --locked --bin phoenix-operator -- -C target-feature=+crt-static
 
 help: ## Show this
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1	\2/p' Makefile | expand -t 16
@@ -31,10 +32,13 @@ soak: ## The slow proof: 25 cut-overs in a row under load by each strategy; an h
 	@bash .ci/setup
 	@bash .ci/test soak
 
+dist: ## The operator as it is published, small and linked to no library: target/dist/phoenix-operator
+	@$(dist)
+
 bench: ## Measure it beside a raw client and Argo Rollouts, on fake nodes: an hour, APPS=500; writes docs/benchmarks.md
 	@bash .ci/setup
 	@$(build) --bins
-	@cargo build --profile dist --locked --bin phoenix-operator
+	@$(dist)
 	@PHOENIX_OPERATOR_BIN=$${CARGO_TARGET_DIR:-target}/dist/phoenix-operator \
 	  $(e2e) bench $(if $(APPS),--apps $(APPS)) $(if $(OUT),--out $(OUT)) $(if $(HEAP),--heap $(HEAP)) \
 	  $(if $(CHURN),--churn $(CHURN)) $(if $(MANY),--many $(MANY))

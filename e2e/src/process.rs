@@ -14,20 +14,26 @@ use tokio::process::{Child, Command};
 /// Starts a program that talks to an API server as `kubeconfig` says; what it prints is added to `log`. Dropped, it is
 /// killed, by its own id; it is also killed when this process ends.
 pub fn start(program: &Path, arguments: &[OsString], kubeconfig: &Path, log: &Path) -> Result<Child> {
-    let output = File::options().create(true).append(true).open(log);
-    let output = output.with_context(|| format!("opening {}", log.display()))?;
     // setpriv replaces itself: the id is the program's, and its end is tied to ours.
-    Command::new("setpriv")
+    let mut command = Command::new("setpriv");
+    command
         .args(["--pdeathsig", "KILL", "--"])
         .arg(program)
         .args(arguments)
-        .env("KUBECONFIG", kubeconfig)
+        .env("KUBECONFIG", kubeconfig);
+    spawn(command, log).with_context(|| format!("starting {}", program.display()))
+}
+
+/// Starts what is asked for; what it prints is added to `log`. Dropped, it is killed, by its own id.
+pub fn spawn(mut command: Command, log: &Path) -> Result<Child> {
+    let output = File::options().create(true).append(true).open(log);
+    let output = output.with_context(|| format!("opening {}", log.display()))?;
+    command
         .stdin(Stdio::null())
         .stdout(output.try_clone().context("sharing a log file")?)
         .stderr(output)
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("starting {}", program.display()))
+        .kill_on_drop(true);
+    Ok(command.spawn()?)
 }
 
 /// A size of a process' memory, in KiB, as `/proc` has it: `VmRSS` is what it takes now, `VmHWM` the most since its start

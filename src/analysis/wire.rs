@@ -1,7 +1,5 @@
 //! One HTTP request over one connection: no pool, no proxy, no redirect, and no more of the answer than asked for.
 
-use std::{error::Error, fmt::Write as _};
-
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Request, Response,
@@ -17,6 +15,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::endpoint::Tls;
+use crate::telemetry::causes;
 
 /// An answer.
 #[derive(Debug)]
@@ -57,9 +56,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain("no HTTP", &error))?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| format!("no HTTP: {}", causes(&error)))?;
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| chain("no answer", &error))?;
+        let response = sender.send_request(request).await.map_err(|error| format!("no answer: {}", causes(&error)))?;
         read(response, limit).await
     };
     tokio::pin!(exchange, connection);
@@ -76,7 +75,7 @@ async fn read(response: Response<Incoming>, limit: usize) -> Result<Reply, Strin
     let mut incoming = response.into_body();
     let mut body = Vec::new();
     while let Some(frame) = incoming.frame().await {
-        let frame = frame.map_err(|error| chain("the answer broke off", &error))?;
+        let frame = frame.map_err(|error| format!("the answer broke off: {}", causes(&error)))?;
         let Some(data) = frame.data_ref() else { continue };
         let room = limit - body.len();
         body.extend_from_slice(&data[..data.len().min(room)]);
@@ -85,16 +84,4 @@ async fn read(response: Response<Incoming>, limit: usize) -> Result<Reply, Strin
         }
     }
     Ok(Reply { status, location, body, cut: false })
-}
-
-/// An error with its causes: hyper's own words alone say little.
-fn chain(what: &str, error: &hyper::Error) -> String {
-    let mut text = format!("{what}: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // writing to a String does not fail
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }

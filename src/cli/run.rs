@@ -1,6 +1,6 @@
 //! `phoenix-operator run`: the controller.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, num::NonZero, time::Duration};
 
 use anyhow::Context as _;
 use clap::{ArgAction, Args};
@@ -11,6 +11,9 @@ use crate::{
     controller::{self, Options, Seat},
     telemetry::{self, LogFormat},
 };
+
+/// Of watches there is one a kind, each read by one thread at a time.
+const MOST_WORKERS: usize = 4;
 
 /// Look after every `PhoenixApp`, in a cluster or from outside (KUBECONFIG).
 #[derive(Debug, Args)]
@@ -102,12 +105,21 @@ impl Run {
                 .leader_elect
                 .then_some(Seat { namespace: self.lease_namespace, name: self.lease_name }),
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let runtime = runtime.context("starting the runtime")?;
-        let result = runtime.block_on(controller::run(options));
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(workers()).enable_all().build().context("starting the runtime")?;
+        // Among the tasks it talks to, not on a thread of its own that each of their words would have to wake.
+        let result = runtime.block_on(runtime.spawn(controller::run(options)));
+        let result = result.context("the operator ended in disorder").and_then(|result| result);
         runtime.shutdown_timeout(Duration::from_secs(1));
         result
     }
+}
+
+/// Threads of the runtime: half of the processors, and no more than it has use for. It waits for the API server most of the
+/// time, and each thread more costs what it takes to wake the others.
+fn workers() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (processors / 2).clamp(1, MOST_WORKERS)
 }
 
 fn cluster_domain() -> String {

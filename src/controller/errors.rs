@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use kube::core::Status;
 
 use super::kind::Kind;
-use crate::plan::Fault;
+use crate::{plan::Fault, telemetry::causes};
 
 /// What was called, for messages and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum CallError {
         status: Box<Status>,
     },
     /// The API server was not reached, or its answer not understood.
-    #[error("{call}: {source}")]
+    #[error("{call}: {}", causes(.source))]
     Transport {
         /// What was called.
         call: Call,
@@ -197,6 +197,18 @@ mod tests {
             Verdict::Fault(fault) => fault,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn why_the_server_is_not_reached_is_told_once_and_to_the_end() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let connect = anyhow::Error::new(refused).context("client error (Connect)");
+        let source = kube::Error::Service(connect.into());
+        let call = Call { verb: "watch", kind: Kind::Pod, namespace: "*".to_owned(), name: "*".to_owned() };
+        assert_eq!(
+            CallError::of(call, source).to_string(),
+            "cannot watch Pod */*: ServiceError: client error (Connect): connection refused"
+        );
     }
 
     #[test]

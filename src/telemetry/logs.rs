@@ -1,6 +1,6 @@
 //! Logs, as JSON for machines or as text for people.
 
-use std::io::IsTerminal as _;
+use std::{error::Error, io::IsTerminal as _};
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
@@ -29,3 +29,16 @@ pub fn init(format: LogFormat, level: &str) -> anyhow::Result<()> {
     };
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
+
+/// An error with its causes, each told once: the words of an HTTP client alone say little.
+pub fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| (*cause).source()).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+

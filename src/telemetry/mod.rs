@@ -5,6 +5,6 @@ mod metrics;
 mod phases;
 mod server;
 
-pub use logs::{LogFormat, init};
+pub use logs::{LogFormat, causes, init};
 pub use metrics::Metrics;
 pub use server::{Readiness, serve};

@@ -102,6 +102,7 @@ impl Contender for Operator {
 
 #[cfg(test)]
 mod tests {
+    use super::super::account::Account;
     use super::*;
     use phoenix_operator::cli::admission;
 
@@ -109,7 +110,7 @@ mod tests {
         let launch = Launch {
             program: "true".into(),
             arguments: Vec::new(),
-            kubeconfig: "none".into(),
+            account: Account { files: "none".into(), server: ([127, 0, 0, 1], 1).into() },
             metrics: ([127, 0, 0, 1], 1).into(),
             log: "none".into(),
         };

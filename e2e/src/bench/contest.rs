@@ -233,9 +233,7 @@ impl<'a> Run<'a> {
     /// The bytes that it receives when it starts over all apps, and when some get another release.
     pub async fn bytes(&mut self, apps: usize) -> Result<Bytes> {
         let mut launch = self.contender.launch().clone();
-        let kubeconfig = launch.kubeconfig.with_extension("wire");
-        let wire = Wire::lay(&launch.kubeconfig, &kubeconfig).await?;
-        launch.kubeconfig = kubeconfig;
+        let wire = Wire::lay(&mut launch.account.server).await?;
         self.restart(&launch, apps).await?;
         let cold = wire.received();
         let updated = apps.min(COUNTED);

@@ -3,6 +3,7 @@
 //! Each begins on a fresh cluster with fake nodes, so that none pays for the objects of another; the raw client runs
 //! before, between and after the others, because the machine may be busy with something else for a while.
 
+mod account;
 mod alone;
 mod churn;
 mod contender;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+use self::account::Account;
 pub use self::contender::{Contender, Operator};
 pub use self::contest::{Run, Step, many};
 pub use self::figures::{Contest, Figures, Passage};
@@ -231,7 +233,7 @@ pub async fn phoenix_operator(lab: &Lab, log: &str, namespaces: &[&str], fields:
     let launch = Launch {
         program: harness::program().await?,
         arguments: arguments.into_iter().map(Into::into).collect(),
-        kubeconfig: lab.restricted().to_owned(),
+        account: Account::make(lab, audit::OPERATOR).await?,
         metrics,
         log: program::log(&format!("operator-{log}"))?,
     };

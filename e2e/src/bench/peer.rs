@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::api::ApiResource;
 use serde_json::{Value, json};
 
+use super::account::Account;
 use super::contender::Contender;
 use super::program::{self, Launch};
 use super::work::{self, Object, PAUSE, REPLICAS, WEIGHT};
@@ -19,14 +20,9 @@ use crate::harness::Lab;
 
 /// Who it is to the API server.
 pub const USER: &str = "system:serviceaccount:argo-rollouts:argo-rollouts";
-const GROUPS: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
 /// Its role, and the binding of it.
 const ROLE: &str = "argo-rollouts-clusterrole.yaml";
 const BINDING: &str = "\
-apiVersion: v1
-kind: Namespace
-metadata: {name: argo-rollouts}
----
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: {name: argo-rollouts}
@@ -63,7 +59,7 @@ impl Peer {
         }
         lab.kubectl(&["apply", "--server-side", "-f", "-"], Some(BINDING)).await?;
         let (metrics, health) = (crate::process::free_address()?, crate::process::free_address()?);
-        let kubeconfig = lab.cluster().kubeconfig_as(USER, &GROUPS)?;
+        let account = Account::make(lab, USER).await?;
         let mut arguments = vec![
             // The operator beside which it is measured has no second replica either.
             "--leader-elect=false".to_owned(),
@@ -77,7 +73,7 @@ impl Peer {
         let launch = Launch {
             program: program(),
             arguments: arguments.into_iter().map(Into::into).collect(),
-            kubeconfig,
+            account,
             metrics,
             log: program::log(name)?,
         };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use tokio::process::Child;
 
+use super::account::Account;
 use crate::process;
 
 /// How long it may take until it serves its metrics.
@@ -23,8 +24,8 @@ pub struct Launch {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Its kubeconfig, in the environment.
-    pub kubeconfig: PathBuf,
+    /// Whom it runs as.
+    pub account: Account,
     /// Where it serves its metrics, as one of the arguments says.
     pub metrics: SocketAddr,
     /// Where its log goes.
@@ -42,7 +43,9 @@ pub struct Program {
 impl Program {
     /// Starts it, without waiting for anything.
     pub fn start(launch: &Launch) -> Result<Self> {
-        let child = process::start(&launch.program, &launch.arguments, &launch.kubeconfig, &launch.log)?;
+        let command = launch.account.command(&launch.program, &launch.arguments);
+        let child = process::spawn(command, &launch.log)
+            .with_context(|| format!("starting {}", launch.program.display()))?;
         let pid = child.id().context("it ended as it started")?;
         Ok(Self { child, pid, metrics: launch.metrics })
     }

@@ -304,9 +304,9 @@ fn method(figures: &Figures) -> String {
          and waits until all Deployments are available. With statuses it also makes the app, writes its status once\n  \
          before its objects and once when it is available. Its update is one patch for each Deployment, which rolls over\n  \
          by itself: nothing is stored, moved or told. It runs several times between the others; the median counts.\n\
-         - **The operator** runs as its chart installs it: all namespaces, the chart's rights, its default log. Apps are\n  \
-         made, and later patched, {IN_FLIGHT} at a time. *Healthy* is what its status says of the generation that was\n  \
-         asked for.\n\
+         - **The operator** runs as its chart installs it: all namespaces, the chart's rights, its default log. Like\n  \
+         its peer it finds the API server and its token as a pod does. Apps are made, and later patched,\n  \
+         {IN_FLIGHT} at a time. *Healthy* is what its status says of the generation that was asked for.\n\
          - **Argo Rollouts** 1.10.1 looks after canary Rollouts of the same pods; the Services and what else the pods need\n  \
          are made before the clock starts. It may ask 40 times a second as its manifests install it, which is what\n  \
          limits it{unthrottled}. Both have one step of {WEIGHT} % and a pause of\n  \
