@@ -16,11 +16,7 @@ use tokio::process::{Child, Command};
 pub fn start(program: &Path, arguments: &[OsString], kubeconfig: &Path, log: &Path) -> Result<Child> {
     // setpriv replaces itself: the id is the program's, and its end is tied to ours.
     let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", "--"])
-        .arg(program)
-        .args(arguments)
-        .env("KUBECONFIG", kubeconfig);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments).env("KUBECONFIG", kubeconfig);
     spawn(command, log).with_context(|| format!("starting {}", program.display()))
 }
 

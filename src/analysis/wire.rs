@@ -55,10 +55,12 @@ async fn over<S>(stream: S, request: Request<Full<Bytes>>, limit: usize) -> Resu
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| format!("no HTTP: {}", causes(&error)))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| format!("no HTTP: {}", causes(&error)))?;
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| format!("no answer: {}", causes(&error)))?;
+        let response =
+            sender.send_request(request).await.map_err(|error| format!("no answer: {}", causes(&error)))?;
         read(response, limit).await
     };
     tokio::pin!(exchange, connection);

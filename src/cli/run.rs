@@ -106,7 +106,8 @@ impl Run {
                 .then_some(Seat { namespace: self.lease_namespace, name: self.lease_name }),
         };
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(workers()).enable_all().build().context("starting the runtime")?;
+        let runtime =
+            runtime.worker_threads(workers()).enable_all().build().context("starting the runtime")?;
         // Among the tasks it talks to, not on a thread of its own that each of their words would have to wake.
         let result = runtime.block_on(runtime.spawn(controller::run(options)));
         let result = result.context("the operator ended in disorder").and_then(|result| result);

@@ -31,7 +31,7 @@ use crate::{
     analysis::Runner,
     api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp},
     build::{Revision, Settings},
-    plan::{Event, EventKind, Fault, Goal, Plan, World, Write, plan},
+    plan::{Event, EventKind, Fault, Goal, Plan, World, Write, is_new, plan},
     telemetry::Metrics,
 };
 
@@ -137,24 +137,19 @@ impl Reconciler {
             && self.scope(key).is_some_and(|scope| scope.knows(key))
     }
 
-    /// The next pass will begin a rollout, while none is under way: a revision is specified that is neither the stable one
-    /// nor the one that was tried last, as the planner decides by all that it sees.
+    /// The next pass will begin a rollout, while none is under way. More pods of what runs, or fewer, begin none.
     pub fn begins(&self, key: &AppKey) -> bool {
         let Some(app) = self.scope(key).and_then(|scope| scope.app(key)) else { return false };
-        let status = app.status.as_ref();
-        let observed = status.map(|status| status.observed_generation);
-        let candidate = status.and_then(|status| status.candidate.as_ref());
-        let under_way = candidate.is_some_and(|candidate| candidate.verdict.is_none());
+        let unwritten = PhoenixAppStatus::default();
+        let status = app.status.as_ref().unwrap_or(&unwritten);
+        let observed = app.status.as_ref().map(|status| status.observed_generation);
+        let under_way = status.candidate.as_ref().is_some_and(|candidate| candidate.verdict.is_none());
         if observed == app.metadata.generation || under_way || self.memory.moving(key) {
             return false;
         }
-        // More pods of these, or fewer, begin none.
-        let stable = status.and_then(|status| status.stable.as_deref());
-        let tried = candidate.map(|candidate| candidate.revision.as_str());
         ValidatedApp::try_from(&*app).is_ok_and(|valid| {
             let named = goal::desired(&valid, &BTreeMap::new(), |_| false);
-            let named = named.as_ref().map(RevisionName::as_str);
-            named != stable && named != tried
+            named.is_some_and(|named| is_new(status, named.as_str()))
         })
     }
 

@@ -12,7 +12,7 @@ use super::{
     Draft, Facts, Write, aftermath, budget, clock, cluster, follow_up, history, migration, proof, prune,
     rollout, route, traffic, workers,
 };
-use crate::api::{Candidate, OnFailure, Outcome, StrategyKind, Verdict};
+use crate::api::{Candidate, OnFailure, Outcome, PhoenixAppStatus, StrategyKind, Verdict};
 
 /// Decides everything but what the status says about it.
 pub(super) fn decide(d: &mut Draft) -> Found {
@@ -58,8 +58,9 @@ fn choose(d: &mut Draft) {
     if follow_up::in_flight(d) {
         return;
     }
+    let new = is_new(&d.status, &desired);
     match d.status.candidate.clone() {
-        None if d.status.stable.as_ref() != Some(&desired) => start(d, &desired, &spec),
+        None if new => start(d, &desired, &spec),
         Some(candidate) if candidate.revision != desired => {
             if migration::in_flight(d, &candidate) {
                 return;
@@ -67,15 +68,21 @@ fn choose(d: &mut Draft) {
             if candidate.verdict.is_none() {
                 history::ended(d, &candidate, Outcome::Superseded, "NewerSpec");
             }
-            if d.status.stable.as_ref() == Some(&desired) {
+            if new {
+                start(d, &desired, &spec);
+            } else {
                 d.status.candidate = None;
                 d.status.migration = None;
-            } else {
-                start(d, &desired, &spec);
             }
         }
         _ => {}
     }
+}
+
+/// Whether what the spec describes is a revision that is neither stable nor being tried, nor was tried last.
+pub fn is_new(status: &PhoenixAppStatus, desired: &str) -> bool {
+    let tried = status.candidate.as_ref().map(|candidate| candidate.revision.as_str());
+    status.stable.as_deref() != Some(desired) && tried != Some(desired)
 }
 
 /// Begins a new attempt. What was kept of an earlier revision is not kept beside it.

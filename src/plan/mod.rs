@@ -35,6 +35,7 @@ use jiff::Timestamp;
 use crate::api::{Outcome, PhoenixAppStatus, Stage};
 use analysis::Measurement;
 
+pub use decide::is_new;
 pub use events::{Event, EventKind, events};
 pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;

@@ -41,4 +41,3 @@ pub fn causes(error: &dyn Error) -> String {
     }
     text
 }
-

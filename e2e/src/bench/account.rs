@@ -16,7 +16,8 @@ const MOUNTED: &str = "/run/secrets/kubernetes.io/serviceaccount";
 /// How long its token is good for: longer than any run.
 const TOKEN: &str = "24h";
 /// Copies the files from `$0` into a place of its own, and becomes the program.
-const ENTER: &str = "mount -t tmpfs tmpfs /run && mkdir -p \"$1\" && cp \"$0\"/* \"$1\" && shift && exec \"$@\"";
+const ENTER: &str =
+    "mount -t tmpfs tmpfs /run && mkdir -p \"$1\" && cp \"$0\"/* \"$1\" && shift && exec \"$@\"";
 
 /// An account of a cluster.
 #[derive(Clone, Debug)]
@@ -95,6 +96,7 @@ mod tests {
         let output = account.command(Path::new("sh"), &arguments).output().await.unwrap();
         std::fs::remove_dir_all(files).unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "secret 127.0.0.1:6443\n", "{output:?}");
-        assert!(!Path::new(MOUNTED).exists());
+        let here = std::fs::read_to_string(Path::new(MOUNTED).join("token"));
+        assert_ne!(here.ok().as_deref(), Some("secret"));
     }
 }
