@@ -14,10 +14,16 @@ use tokio::process::{Child, Command};
 /// Starts a program that talks to an API server as `kubeconfig` says; what it prints is added to `log`. Dropped, it is
 /// killed, by its own id; it is also killed when this process ends.
 pub fn start(program: &Path, arguments: &[OsString], kubeconfig: &Path, log: &Path) -> Result<Child> {
-    // setpriv replaces itself: the id is the program's, and its end is tied to ours.
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments).env("KUBECONFIG", kubeconfig);
+    let mut command = tied();
+    command.arg(program).args(arguments).env("KUBECONFIG", kubeconfig);
     spawn(command, log).with_context(|| format!("starting {}", program.display()))
+}
+
+/// What runs the program that is named next under the command's own id, and kills it when this process ends.
+pub fn tied() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]);
+    command
 }
 
 /// Starts what is asked for; what it prints is added to `log`. Dropped, it is killed, by its own id.

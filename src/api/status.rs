@@ -104,6 +104,13 @@ pub struct PhoenixAppStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl PhoenixAppStatus {
+    /// The candidate, while nothing is decided about it.
+    pub fn under_way(&self) -> Option<&Candidate> {
+        self.candidate.as_ref().filter(|candidate| candidate.verdict.is_none())
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 const fn is_false(flag: &bool) -> bool {
     !*flag

@@ -142,9 +142,8 @@ impl Reconciler {
         let Some(app) = self.scope(key).and_then(|scope| scope.app(key)) else { return false };
         let unwritten = PhoenixAppStatus::default();
         let status = app.status.as_ref().unwrap_or(&unwritten);
-        let observed = app.status.as_ref().map(|status| status.observed_generation);
-        let under_way = status.candidate.as_ref().is_some_and(|candidate| candidate.verdict.is_none());
-        if observed == app.metadata.generation || under_way || self.memory.moving(key) {
+        let seen = app.metadata.generation == Some(status.observed_generation);
+        if seen || status.under_way().is_some() || self.memory.moving(key) {
             return false;
         }
         ValidatedApp::try_from(&*app).is_ok_and(|valid| {
@@ -279,8 +278,7 @@ impl Reconciler {
         };
         remembered.reported = pass.reported;
         remembered.begun = Some(begun);
-        remembered.moving =
-            pass.status.candidate.as_ref().is_some_and(|candidate| candidate.verdict.is_none());
+        remembered.moving = pass.status.under_way().is_some();
         if !self.scope(key).is_some_and(|scope| scope.is_lively(key)) {
             remembered.memo = Memo::default();
         }

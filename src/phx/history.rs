@@ -64,7 +64,7 @@ pub fn rows(status: &PhoenixAppStatus, images: &BTreeMap<String, String>) -> Vec
         _ if status.previous.as_deref() == Some(revision) => "previous",
         _ => "",
     };
-    let under_way = status.candidate.iter().filter(|candidate| candidate.verdict.is_none());
+    let under_way = status.under_way().into_iter();
     let under_way = under_way.map(|candidate| Row {
         attempt: candidate.attempt,
         revision: candidate.revision.clone(),

@@ -28,7 +28,7 @@ const DOUBLED_AT_REST: i32 = 8;
 /// A candidate is not to be blamed for nodes of others: those of workers, and, where the stable revision's nodes have not
 /// found each other, which it may be there to mend, those.
 pub(super) fn look(d: &mut Draft, revision: &Rev) -> Gate {
-    let candidate = d.status.candidate.as_ref().is_some_and(|candidate| candidate.verdict.is_none());
+    let candidate = d.status.under_way().is_some();
     let Some(verify) = d.goal.verify.clone() else {
         d.status.cluster = None;
         return Gate::Unjudged;

@@ -196,7 +196,7 @@ impl Command<'_> {
     }
 
     fn promote(&self, d: &mut Draft) -> Answer {
-        let Some(candidate) = under_way(d) else { return refused("no rollout is under way") };
+        let Some(candidate) = d.status.under_way() else { return refused("no rollout is under way") };
         let step = candidate.step;
         if self.number.is_some_and(|number| number != i64::from(step)) {
             return ignored(format!("stale: the present step is {step}"));
@@ -286,12 +286,8 @@ impl Command<'_> {
     }
 }
 
-fn under_way<'a>(d: &'a Draft) -> Option<&'a crate::api::Candidate> {
-    d.status.candidate.as_ref().filter(|candidate| candidate.verdict.is_none())
-}
-
 fn promote_full(d: &mut Draft) -> Answer {
-    let Some(candidate) = under_way(d) else { return refused("no rollout is under way") };
+    let Some(candidate) = d.status.under_way() else { return refused("no rollout is under way") };
     if strategy::step(candidate).is_none() {
         return refused("no steps are left");
     }

@@ -34,7 +34,7 @@ pub(super) fn decide(d: &mut Draft) -> Found {
         }
     };
     // A candidate under way was looked at on its way.
-    let under_way = d.status.candidate.as_ref().is_some_and(|candidate| candidate.verdict.is_none());
+    let under_way = d.status.under_way().is_some();
     if let (false, Some(stable)) = (under_way, d.stable()) {
         found.cluster = cluster::look(d, &stable);
     } else if d.goal.verify.is_none() {
@@ -206,7 +206,7 @@ fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
     if !found.migrated.is_open() {
         found.paused = found.migrated == Gate::Waiting(migration::PAUSED.to_owned());
         clock::stop(d);
-        if d.status.candidate.as_ref().is_some_and(|c| c.verdict.is_none()) {
+        if d.status.under_way().is_some() {
             hold(d, candidate);
         }
         let failed_before = d.status.migration.as_ref().is_some_and(|migration| migration.retries > 0);

@@ -46,7 +46,7 @@ pub(super) fn outlive(d: &mut Draft) {
 
 /// Takes over a Job whose status was lost.
 pub(super) fn adopt(d: &mut Draft) {
-    if d.status.follow_up.is_some() || d.status.candidate.as_ref().is_some_and(|c| c.verdict.is_none()) {
+    if d.status.follow_up.is_some() || d.status.under_way().is_some() {
         return;
     }
     let known = |kind: FollowUpKind| {

@@ -147,7 +147,7 @@ fn span_of_step(candidate: &Candidate) -> String {
 
 /// Removes Jobs of smoke tests that nothing waits for any more.
 pub(super) fn sweep(d: &mut Draft) {
-    let under_way = d.status.candidate.as_ref().filter(|candidate| candidate.verdict.is_none());
+    let under_way = d.status.under_way();
     let live = under_way.and_then(smoke_span);
     if let Some(write) = analysis::sweep(d.world, &d.status.smoke_tests, live.as_ref()) {
         d.writes.push(write);

@@ -163,7 +163,7 @@ pub(super) fn steer(d: &mut Draft) {
 
 /// The share of the preview Service from now on; none: it is not named.
 fn next(d: &Draft, route: &RouteObs) -> Option<u32> {
-    let candidate = d.status.candidate.as_ref().filter(|candidate| candidate.verdict.is_none());
+    let candidate = d.status.under_way();
     let ours = candidate.is_some_and(|candidate| previewed(d) == Some(&candidate.revision));
     let behind = published(d);
     match d.share {

@@ -50,7 +50,7 @@ fn wanted(d: &Draft, focus: Option<&Rev>, moves: &Moves) -> Selector {
 /// Keeps the preview Service, which an app has whose candidates stand beside the stable revision: it leads to the
 /// candidate, and else nowhere. While a gateway may send requests through it, it stays where it is.
 pub(super) fn preview(d: &mut Draft) {
-    let under_way = d.status.candidate.as_ref().filter(|candidate| candidate.verdict.is_none());
+    let under_way = d.status.under_way();
     let standing = under_way.filter(|candidate| strategy::stands(candidate.strategy, candidate.gateway));
     let (kind, gateway) = (d.goal.strategy, strategy::by_gateway(d, d.goal.strategy));
     let wanted = strategy::stands(kind, gateway) || standing.is_some();

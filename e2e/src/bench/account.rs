@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use kube::config::Kubeconfig;
 use tokio::process::Command;
 
 use crate::harness::Lab;
+use crate::process;
 
 /// Where clients look for an account in a pod.
 const MOUNTED: &str = "/run/secrets/kubernetes.io/serviceaccount";
@@ -42,24 +42,23 @@ impl Account {
         lab.kubectl(&["apply", "--server-side", "-f", "-"], Some(&manifests)).await?;
         let token = ["create", "token", name, "--namespace", namespace, "--duration", TOKEN];
         let token = lab.kubectl(&token, None).await?;
-        let kubeconfig = lab.cluster().kubeconfig();
-        let (server, authority) = cluster(kubeconfig)
-            .with_context(|| format!("{} names no server and its certificate", kubeconfig.display()))?;
-        let files = kubeconfig.with_file_name(format!("account-{namespace}-{name}"));
+        let cluster = lab.cluster();
+        let authority = std::fs::read_to_string(cluster.certificate()).context("reading a certificate")?;
+        let files = cluster.kubeconfig().with_file_name(format!("account-{namespace}-{name}"));
         std::fs::create_dir_all(&files).with_context(|| format!("making {}", files.display()))?;
         for (file, text) in [("token", token.trim()), ("namespace", namespace), ("ca.crt", &authority)] {
             let path = files.join(file);
             std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         }
-        Ok(Self { files, server })
+        Ok(Self { files, server: cluster.server()? })
     }
 
     /// What starts a program as this account, under the id of the command itself. It is killed when this process ends.
     pub fn command(&self, program: &Path, arguments: &[OsString]) -> Command {
         // Each of them replaces itself with the next.
-        let mut command = Command::new("setpriv");
+        let mut command = process::tied();
         command
-            .args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--", "sh", "-c", ENTER])
+            .args(["unshare", "--mount", "--", "sh", "-c", ENTER])
             .args([self.files.as_os_str(), MOUNTED.as_ref(), program.as_os_str()])
             .args(arguments)
             .env_remove("KUBECONFIG")
@@ -69,15 +68,6 @@ impl Account {
             .env("KUBERNETES_SERVICE_PORT", self.server.port().to_string());
         command
     }
-}
-
-/// The first cluster of a kubeconfig: its server, and the certificate of its authority.
-fn cluster(kubeconfig: &Path) -> Option<(SocketAddr, String)> {
-    let cluster = Kubeconfig::read_from(kubeconfig).ok()?.clusters.into_iter().next()?.cluster?;
-    let server = cluster.server?.strip_prefix("https://")?.parse().ok()?;
-    let data: k8s_openapi::ByteString =
-        serde_json::from_value(cluster.certificate_authority_data?.into()).ok()?;
-    Some((server, String::from_utf8(data.0).ok()?))
 }
 
 #[cfg(test)]

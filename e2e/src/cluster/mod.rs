@@ -22,7 +22,7 @@ mod watch;
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -310,6 +310,18 @@ impl Cluster {
     /// reach; only with real nodes.
     pub fn run_dir(&self) -> Option<PathBuf> {
         self.ledger.record().run_dir
+    }
+
+    /// The API server's address.
+    pub fn server(&self) -> Result<SocketAddr> {
+        let url = self.ledger.record().server;
+        let address = url.trim_start_matches("https://").parse();
+        address.with_context(|| format!("{url} is not https and an address"))
+    }
+
+    /// The certificate of its authority.
+    pub fn certificate(&self) -> PathBuf {
+        self.authority.path("ca.crt")
     }
 
     /// The administrator's kubeconfig.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use crate::load::Report;
+use crate::process;
 
 /// What load is made.
 #[derive(Clone, Debug)]
@@ -42,8 +43,7 @@ impl Traffic {
         target: SocketAddr,
         options: &TrafficOptions,
     ) -> Result<Self> {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]);
+        let mut command = process::tied();
         if let Some(netns) = netns {
             command.arg("nsenter").arg(format!("--net={}", netns.display())).arg("--");
         }

@@ -23,7 +23,7 @@ use self::election::{Clock, Election, Loss, Record, Step, TERMS};
 use self::lease::Annals;
 pub use self::tenure::Tenure;
 use super::{backoff::jitter, health::Health, writer::MANAGER};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, causes};
 
 /// Longest wait for an answer: two fit into the time in which a leader must renew.
 const ANSWER: Duration = Duration::from_secs(4);
@@ -280,7 +280,7 @@ impl Candidate {
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
                 Err(Failed::Unknown(format!("{}; give the operator that right", status.message)))
             }
-            Ok(Err(error)) => Err(Failed::Unknown(error.to_string())),
+            Ok(Err(error)) => Err(Failed::Unknown(causes(&error))),
             Err(_) => Err(Failed::Unknown(format!("no answer within {} s", ANSWER.min(left).as_secs_f32()))),
         }
     }
