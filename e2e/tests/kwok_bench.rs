@@ -4,7 +4,7 @@
 
 use anyhow::{Result, ensure};
 use e2e::audit::OPERATOR;
-use e2e::bench::{Contest, Step, floor_with_status, many, phoenix_operator};
+use e2e::bench::{Contest, Step, floor_with_status, kib, many, number, phoenix_operator};
 use e2e::harness::Lab;
 use serde_json::json;
 
@@ -70,14 +70,4 @@ async fn fifty_apps_cost_no_more_than_they_may() -> Result<()> {
     hold("writes of a start", number(cold.writes.values().sum()), 0.0);
     ensure!(losses.is_empty(), "a clear loss:\n{}", losses.join("\n"));
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of requests and apps are small")]
-const fn number(count: usize) -> f64 {
-    count as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sizes of memory in KiB are small")]
-const fn kib(size: u64) -> f64 {
-    size as f64
 }

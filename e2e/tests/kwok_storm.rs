@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::audit::{Audit, Request, by_verb, is_asked};
+use e2e::bench;
 use e2e::fixtures::{plain, with};
 use e2e::harness::{Lab, Operator, OperatorOptions};
 use kube::Api;
@@ -161,8 +162,7 @@ async fn apply(lab: &Lab, namespace: &str, count: usize) -> Result<()> {
 async fn judged(operator: &Operator, apps: usize, deadline: Instant) -> Result<()> {
     loop {
         let text = operator.get("/metrics").await.map(|(_, text)| text).unwrap_or_default();
-        let phases = text.lines().filter(|line| line.starts_with("phoenix_operator_app_phase{"));
-        let healthy = phases.filter(|line| line.contains("phase=\"Healthy\"")).count();
+        let healthy = bench::healthy(&text);
         if healthy == apps {
             return Ok(());
         }

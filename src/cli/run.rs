@@ -12,7 +12,7 @@ use crate::{
     telemetry::{self, LogFormat},
 };
 
-/// Of watches there is one a kind, each read by one thread at a time.
+/// Most threads: what a watch sends is read by one of them at a time, and there is one watch a kind.
 const MOST_WORKERS: usize = 4;
 
 /// Look after every `PhoenixApp`, in a cluster or from outside (KUBECONFIG).

@@ -120,6 +120,10 @@ impl CallError {
             ),
             404 | 409 if is_missing_namespace(call, status) => Verdict::Transient,
             404 | 409 | 410 => Verdict::Outdated,
+            500 if status.message.contains("failed calling webhook") => self.fault(
+                "WebhookUnreachable",
+                "see to the webhook that the message names, or to its configuration",
+            ),
             401 | 408 | 429 | 500.. => Verdict::Transient,
             403 => self.forbidden(call, status),
             422 => self.fault("Invalid", "correct the spec so that this object is valid"),
@@ -144,6 +148,16 @@ impl CallError {
             let Call { verb, kind, namespace, .. } = call;
             self.fault("Forbidden", &format!("allow the operator to {verb} {kind} in namespace {namespace}"))
         }
+    }
+
+    /// Nothing else stopped it than what this one write leads to, as a webhook that does not answer.
+    pub fn unanswered(&self) -> Option<Fault> {
+        let unanswered = match self {
+            Self::Timeout { .. } => true,
+            Self::Refused { status, .. } => status.code >= 500,
+            Self::Deposed { .. } | Self::Transport { .. } => false,
+        };
+        unanswered.then(|| Fault { reason: "Unanswered".to_owned(), message: self.to_string() })
     }
 
     fn denied(&self) -> Verdict {
@@ -219,6 +233,17 @@ mod tests {
     }
 
     #[test]
+    fn what_one_write_leads_to_may_not_answer() {
+        for code in [500, 503, 504] {
+            let error = refused(code, "", "no answer");
+            assert_eq!(error.unanswered().unwrap().message, error.to_string());
+        }
+        for code in [401, 409, 429] {
+            assert_eq!(refused(code, "", "").unanswered(), None, "{code}");
+        }
+    }
+
+    #[test]
     fn conflicts_wait_for_news() {
         assert_eq!(refused(409, "Conflict", "").verdict(), Verdict::Outdated);
         assert_eq!(refused(404, "NotFound", "").verdict(), Verdict::Outdated);
@@ -256,6 +281,7 @@ mod tests {
             (403, r#"admission webhook "p.example.com" denied the request: no"#, "AdmissionDenied"),
             (400, r#"admission webhook "p.example.com" denied the request: no"#, "AdmissionDenied"),
             (400, "cannot be handled", "Refused"),
+            (500, r#"failed calling webhook "p.example.com": connection refused"#, "WebhookUnreachable"),
         ] {
             let fault = fault(&refused(code, "", message));
             assert_eq!(fault.reason, reason);

@@ -45,6 +45,12 @@ pub struct Remembered {
 }
 
 impl Remembered {
+    /// Lets what was refused be tried again now.
+    pub fn forgive(&mut self) {
+        self.fault = None;
+        self.edge.clear();
+    }
+
     /// Learns which differences an apply left, and which it removed.
     pub fn take_drifts(&mut self, applied: BTreeMap<Which, Option<Persisting>>) {
         for (which, persisting) in applied {
@@ -118,8 +124,7 @@ impl Memory {
     pub fn of(&self, app: &AppKey, generation: i64) -> Remembered {
         let mut known = self.with(|memory| memory.get(app).cloned()).unwrap_or_default();
         if known.generation != generation {
-            known.fault = None;
-            known.edge.clear();
+            known.forgive();
         }
         Remembered { generation, ..known }
     }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     analysis::Runner,
-    api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp},
+    api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp, labels},
     build::{Revision, Settings},
     plan::{Event, EventKind, Fault, Goal, Plan, World, Write, is_new, plan},
     telemetry::Metrics,
@@ -57,10 +57,21 @@ pub enum Outcome {
     Outdated(Box<CallError>),
     /// Worth trying again after a while.
     Failed(String),
-    /// Only a person or another program can help. When true, it was tried just now.
-    Faulty(Fault, bool),
-    /// As settled, but the Ingress or the HTTPRoute is refused. When true, it was tried just now.
-    Edge(Fault, bool, Option<Timestamp>),
+    /// Only a person or another program can help.
+    Faulty(Fault, Tried),
+    /// As settled, but the Ingress or the HTTPRoute is refused.
+    Edge(Fault, Tried, Option<Timestamp>),
+}
+
+/// Whether what stands in the way was tried in a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// It was not: it is remembered.
+    Before,
+    /// It was, and nothing else was done.
+    Again,
+    /// It was, and something else was done: it is not the same as last time.
+    Anew,
 }
 
 impl Outcome {
@@ -123,6 +134,13 @@ struct Pass<'a> {
     due: Option<Timestamp>,
     /// What of the edge the operator's own configuration does not allow.
     forbidden: Option<Fault>,
+}
+
+impl Pass<'_> {
+    /// How what stands in the way was tried.
+    const fn tried(&self) -> Tried {
+        if self.applied.wrote { Tried::Anew } else { Tried::Again }
+    }
 }
 
 impl Reconciler {
@@ -202,6 +220,9 @@ impl Reconciler {
             status::forget_quotes(&mut status);
         }
         let valid = remembered.memo.valid(&snapshot.app);
+        if asks_anew(snapshot.app.metadata.annotations.as_ref(), &status) {
+            remembered.forgive();
+        }
         let mut applied = Applied::default();
         remembered.note_killed(killed, &mut applied.events);
         let (goal, app) = match &valid {
@@ -261,7 +282,7 @@ impl Reconciler {
         let wake = earliest(wake, pass.due);
         let outcome = match result {
             Ok(plan_wake) => match (pass.world.fault.clone(), permanent) {
-                (Some(fault), None) => Outcome::Faulty(fault, probe),
+                (Some(fault), None) => Outcome::Faulty(fault, Tried::Before),
                 (Some(_), Some(_)) => Outcome::Settled(earliest(plan_wake, wake)),
                 (None, _) => {
                     remembered.edge = std::mem::take(&mut pass.applied.edge);
@@ -269,7 +290,7 @@ impl Reconciler {
                 }
             },
             Err(Halt::Fault(fault)) => self.report_fault(&mut pass, fault).await,
-            Err(halt) => halted(halt),
+            Err(halt) => halted(halt, pass.tried()),
         };
         remembered.fault = match &outcome {
             Outcome::Faulty(fault, _) => Some(fault.clone()),
@@ -366,10 +387,11 @@ impl Reconciler {
             pass.world.edge = told;
             let status = plan(&pass.goal, &pass.status, &pass.world, pass.snapshot.now).status;
             if let Err(halt) = self.write_status(pass, &status).await {
-                return halted(halt);
+                return halted(halt, pass.tried());
             }
         }
-        edge.map_or(Outcome::Settled(wake), |fault| Outcome::Edge(fault, probe, wake))
+        let tried = if probe { pass.tried() } else { Tried::Before };
+        edge.map_or(Outcome::Settled(wake), |fault| Outcome::Edge(fault, tried, wake))
     }
 
     /// Says what stands in the way, in the status.
@@ -377,8 +399,8 @@ impl Reconciler {
         pass.world.fault = Some(fault.clone());
         let status = plan(&pass.goal, &pass.status, &pass.world, pass.snapshot.now).status;
         match self.write_status(pass, &status).await {
-            Ok(()) => Outcome::Faulty(fault, true),
-            Err(halt) => halted(halt),
+            Ok(()) => Outcome::Faulty(fault, pass.tried()),
+            Err(halt) => halted(halt, pass.tried()),
         }
     }
 
@@ -437,14 +459,14 @@ impl Reconciler {
     }
 }
 
-fn halted(halt: Halt) -> Outcome {
+fn halted(halt: Halt, tried: Tried) -> Outcome {
     match halt {
         Halt::Call(error) if matches!(error.verdict(), Verdict::Outdated | Verdict::Exists) => {
             Outcome::Outdated(error)
         }
         Halt::Call(error) => Outcome::Failed(error.to_string()),
         Halt::Wait(why) => Outcome::Failed(why),
-        Halt::Fault(fault) => Outcome::Faulty(fault, true),
+        Halt::Fault(fault) => Outcome::Faulty(fault, tried),
     }
 }
 
@@ -454,6 +476,12 @@ fn fault(reason: &str, message: &str) -> Fault {
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     one.into_iter().chain(other).min()
+}
+
+/// A command that has no answer yet: what it asks for may be possible where something else was not.
+fn asks_anew(annotations: Option<&BTreeMap<String, String>>, status: &PhoenixAppStatus) -> bool {
+    let command = annotations.and_then(|all| all.get(labels::COMMAND));
+    command.is_some_and(|command| status.last_command.as_ref().is_none_or(|last| last.text != *command))
 }
 
 /// What events are about.

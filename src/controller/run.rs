@@ -26,7 +26,7 @@ use super::{
     leader::{Candidate, Seat, Tenure},
     memory::Memory,
     queue::Queue,
-    reconcile::{Outcome, Reconciler, until},
+    reconcile::{Outcome, Reconciler, Tried, until},
     scope::{Scope, Start},
     watch::News,
     writer::{Pace, Writer},
@@ -264,11 +264,23 @@ async fn signal() -> anyhow::Result<()> {
 /// An app that failed, and when it is tried again.
 #[derive(Clone, Copy, Debug)]
 struct Retry {
+    after: After,
     backoff: Backoff,
     /// Not before, whatever happens.
     earliest: Instant,
     /// At the latest.
     at: Instant,
+}
+
+/// What failed. Failures of another kind are no reason to wait longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// A call that may succeed another time.
+    Call,
+    /// Something stands in the way.
+    Fault,
+    /// The same, but all else goes on.
+    Edge,
 }
 
 /// A finished pass.
@@ -414,7 +426,7 @@ impl Driver {
                 let Some(key) = self.keys.remove(&error.id()) else { return };
                 tracing::error!(%error, namespace = key.namespace, app = key.name, "a pass ended in disorder; this is a bug");
                 self.queue.done(&key);
-                self.retry(key, PATIENCE);
+                self.retry(key, After::Call, PATIENCE);
                 return;
             }
         };
@@ -449,42 +461,46 @@ impl Driver {
             }
             Outcome::Outdated(error) => {
                 tracing::debug!(%error, "an object changed meanwhile");
-                self.retry(key, HASTE);
+                self.retry(key, After::Call, HASTE);
             }
             Outcome::Failed(why) => {
                 tracing::warn!("{why}; trying again");
-                self.retry(key, PATIENCE);
+                self.retry(key, After::Call, PATIENCE);
             }
-            Outcome::Faulty(fault, true) => {
+            Outcome::Faulty(fault, Tried::Before) => {
+                tracing::debug!(reason = fault.reason, "as before");
+                self.resume(key);
+            }
+            Outcome::Faulty(fault, tried) => {
                 tracing::warn!(reason = fault.reason, "{}; trying again", fault.message);
-                self.retry(key, PATIENCE);
+                // What came since waits for it as well.
+                if tried == Tried::Anew {
+                    self.retries.remove(&key);
+                }
+                self.retry(key, After::Fault, PATIENCE);
             }
-            Outcome::Edge(fault, probed, wake) => {
-                if probed {
-                    tracing::warn!(reason = fault.reason, "{}; all else goes on", fault.message);
-                    self.retry(key.clone(), PATIENCE);
-                } else {
+            Outcome::Edge(fault, tried, wake) => {
+                if tried == Tried::Before {
                     self.resume(key.clone());
+                } else {
+                    tracing::warn!(reason = fault.reason, "{}; all else goes on", fault.message);
+                    self.retry(key.clone(), After::Edge, PATIENCE);
                 }
                 if let Some(at) = wake {
                     self.queue.add(key, Instant::now() + until(at));
                 }
-            }
-            Outcome::Faulty(fault, false) => {
-                tracing::debug!(reason = fault.reason, "as before");
-                self.resume(key);
             }
         }
         self.metrics.backed_off(self.retries.len());
     }
 
     /// One more failure. News does not make it tried again sooner than after `pause`.
-    fn retry(&mut self, key: AppKey, pause: Duration) {
+    fn retry(&mut self, key: AppKey, after: After, pause: Duration) {
         let now = Instant::now();
-        let known = self.retries.get(&key).map(|retry| retry.backoff);
-        let mut backoff = known.unwrap_or_default();
+        let known = self.retries.get(&key).filter(|retry| retry.after == after);
+        let mut backoff = known.map(|retry| retry.backoff).unwrap_or_default();
         let wait = backoff.next(jitter());
-        let retry = Retry { backoff, earliest: now + wait.min(pause), at: now + wait };
+        let retry = Retry { after, backoff, earliest: now + wait.min(pause), at: now + wait };
         tracing::debug!(failures = backoff.failures(), ?wait, "backing off");
         self.retries.insert(key.clone(), retry);
         self.queue.add(key, retry.at);

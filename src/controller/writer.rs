@@ -72,6 +72,11 @@ struct Reported<'a> {
 /// Asks for no more of the answer than is read of it.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json";
 
+/// The longest time that an answer is taken to have taken.
+const LONGEST_TIME: Duration = Duration::from_secs(1);
+/// After so long without a write, half of what is known of how long they take is forgotten.
+const HALVED_AFTER: Duration = Duration::from_secs(5);
+
 /// A wait that is longer where the API server is slow.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -89,6 +94,27 @@ impl Pace {
     }
 }
 
+/// How long the API server takes to answer a write: the mean of times, the later ones weighing more.
+#[derive(Clone, Copy, Debug)]
+struct Latency {
+    mean: Duration,
+    /// When the last of them was taken.
+    at: Instant,
+}
+
+impl Latency {
+    /// One time has an eighth of the weight. What got no answer at all says little about the others.
+    fn took(&mut self, time: Duration, now: Instant) {
+        *self = Self { mean: (self.now(now) * 7 + time.min(LONGEST_TIME)) / 8, at: now };
+    }
+
+    /// What it is taken for: less and less while nothing is written.
+    fn now(self, now: Instant) -> Duration {
+        let halvings = now.saturating_duration_since(self.at).as_secs() / HALVED_AFTER.as_secs();
+        self.mean / 1_u32.checked_shl(u32::try_from(halvings).unwrap_or(u32::MAX)).unwrap_or(u32::MAX)
+    }
+}
+
 /// Writes to the API server.
 pub struct Writer {
     client: Client,
@@ -96,7 +122,7 @@ pub struct Writer {
     tenure: Tenure,
     metrics: Metrics,
     freshness: Arc<Mutex<Freshness>>,
-    latency: Mutex<Duration>,
+    latency: Mutex<Latency>,
 }
 
 /// What every child of ours is.
@@ -126,14 +152,15 @@ impl<K> Child for K where
 
 impl Writer {
     /// A writer, which sends nothing outside of `tenure`.
-    pub const fn new(
+    pub fn new(
         client: Client,
         timeout: Duration,
         tenure: Tenure,
         metrics: Metrics,
         freshness: Arc<Mutex<Freshness>>,
     ) -> Self {
-        Self { client, timeout, tenure, metrics, freshness, latency: Mutex::new(Duration::ZERO) }
+        let latency = Mutex::new(Latency { mean: Duration::ZERO, at: Instant::now() });
+        Self { client, timeout, tenure, metrics, freshness, latency }
     }
 
     /// Makes an object; it never changes one that is there, however late it arrives.
@@ -304,12 +331,7 @@ impl Writer {
 
     /// How long the API server takes at present to answer a write.
     pub fn latency(&self) -> Duration {
-        *self.latency.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn took(&self, time: Duration) {
-        let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
-        *latency = mean(*latency, time);
+        self.latency.lock().unwrap_or_else(PoisonError::into_inner).now(Instant::now())
     }
 
     async fn write<T>(
@@ -324,7 +346,8 @@ impl Writer {
         } else {
             let began = Instant::now();
             let result = within(self.timeout.min(left), call, answer).await;
-            self.took(began.elapsed());
+            let now = Instant::now();
+            self.latency.lock().unwrap_or_else(PoisonError::into_inner).took(now - began, now);
             result
         };
         self.metrics.wrote(verb, kind, result.as_ref().map_or_else(CallError::result, |_| "ok"));
@@ -333,11 +356,6 @@ impl Writer {
         }
         result
     }
-}
-
-/// The mean of times, the later ones weighing more, with this one, which has an eighth of the weight.
-fn mean(before: Duration, took: Duration) -> Duration {
-    (before * 7 + took) / 8
 }
 
 async fn within<T>(
@@ -429,9 +447,21 @@ mod tests {
     #[test]
     fn the_latency_follows_what_writes_take() {
         let slow = Duration::from_millis(80);
-        let after = |count: usize| (0..count).fold(Duration::ZERO, |before, _| mean(before, slow));
-        assert_eq!(after(1), slow / 8);
-        assert!(after(30) > slow * 9 / 10 && after(30) <= slow);
+        let now = Instant::now();
+        let after = |count: usize| {
+            let mut latency = Latency { mean: Duration::ZERO, at: now };
+            (0..count).for_each(|_| latency.took(slow, now));
+            latency
+        };
+        assert_eq!(after(1).now(now), slow / 8);
+        let busy = after(30);
+        assert!(busy.now(now) > slow * 9 / 10 && busy.now(now) <= slow);
+        // One webhook that never answers does not make all others slow, and nothing is slow for ever.
+        let mut stuck = busy;
+        stuck.took(Duration::from_secs(10), now);
+        assert!(stuck.now(now) < slow + LONGEST_TIME / 8, "{stuck:?}");
+        assert_eq!(busy.now(now + HALVED_AFTER * 3), busy.mean / 8);
+        assert_eq!(busy.now(now + Duration::from_hours(24)), busy.mean / u32::MAX);
         let pace = Pace { times: 5, least: Duration::from_millis(100), most: Duration::from_secs(1) };
         let waits = [1, 80, 800].map(|latency| pace.at(Duration::from_millis(latency)).as_millis());
         assert_eq!(waits, [100, 400, 1000]);

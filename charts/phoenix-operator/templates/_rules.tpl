@@ -28,8 +28,8 @@ no right given that the operator does not hold itself (no bind, escalate or impe
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
-# The active Service and the headless ones. The headless Service of one revision is deleted with its revision, and the
-# one that revisions share when none does any more.
+# The active Service, the preview and the headless ones. The preview is deleted when nothing asks for it any more, the
+# headless Service of one revision with its revision, and the one that revisions share when none does any more.
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]

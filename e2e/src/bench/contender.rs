@@ -95,9 +95,14 @@ impl Contender for Operator {
     }
 
     fn judged(&self, metrics: &str) -> usize {
-        let phases = metrics.lines().filter(|line| line.starts_with("phoenix_operator_app_phase{"));
-        phases.filter(|line| line.contains("phase=\"Healthy\"")).count()
+        healthy(metrics)
     }
+}
+
+/// How many apps are healthy by the operator's metrics.
+pub fn healthy(metrics: &str) -> usize {
+    let phases = metrics.lines().filter(|line| line.starts_with("phoenix_operator_app_phase{"));
+    phases.filter(|line| line.contains("phase=\"Healthy\"")).count()
 }
 
 #[cfg(test)]

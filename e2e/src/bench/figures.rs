@@ -242,6 +242,18 @@ impl Quantiles {
     }
 }
 
+/// A count as a figure.
+#[expect(clippy::cast_precision_loss, reason = "counts of requests and apps are small")]
+pub const fn number(count: usize) -> f64 {
+    count as f64
+}
+
+/// A size in KiB as a figure.
+#[expect(clippy::cast_precision_loss, reason = "sizes of memory in KiB are small")]
+pub const fn kib(size: u64) -> f64 {
+    size as f64
+}
+
 /// The median of a few figures; none: 0.
 pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.into_iter().collect();

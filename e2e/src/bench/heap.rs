@@ -19,6 +19,8 @@ const INTERPRET: &str = "/usr/lib/heaptrack/libexec/heaptrack_interpret";
 const HOLDERS: usize = 10;
 /// What every stack ends in: the allocator, and the containers of the standard library that ask it.
 const CONTAINERS: [&str; 7] = ["alloc::", "<alloc::", "core::", "<core::", "hashbrown::", "std::", "<std::"];
+/// How their names stand in symbols of the newer kind (`_R`), which heaptrack leaves as they are.
+const CRATES: [&str; 5] = ["5alloc", "4core", "3std", "9hashbrown", "7___rustc"];
 
 /// The same start, of a program whose allocations are written to `raw`.
 pub fn traced(launch: &Launch, program: &Path, raw: &Path) -> Result<Launch> {
@@ -101,6 +103,7 @@ fn is_container(frame: &str) -> bool {
         || frame == "realloc"
         || frame == "calloc"
         || CONTAINERS.iter().any(|prefix| frame.starts_with(prefix))
+        || (frame.starts_with("_R") && CRATES.iter().any(|name| frame.contains(name)))
 }
 
 #[cfg(test)]
@@ -111,7 +114,7 @@ mod tests {
     fn holders_are_summed_up_and_sorted() {
         let stacks = "main;phoenix_operator::controller::cache::put;serde_json::read;alloc::raw_vec::grow;malloc 100\n\
                       main;phoenix_operator::controller::cache::put;serde_json::read::h0123456789abcdef;_$LT$alloc..vec..Vec$LT$T$GT$$GT$::push;; 50\n\
-                      main;ring::init;malloc 120\n\
+                      main;ring::init;_RNvCsfLfy6EI15iL_7___rustc11___rdl_alloc;malloc 120\n\
                       nothing\n";
         let holders = greatest(stacks);
         assert_eq!(holders.len(), 2);

@@ -27,9 +27,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use self::account::Account;
-pub use self::contender::{Contender, Operator};
+pub use self::contender::{Contender, Operator, healthy};
 pub use self::contest::{Run, Step, many};
-pub use self::figures::{Contest, Figures, Passage};
+pub use self::figures::{Contest, Figures, Passage, kib, number};
 use self::figures::{Floor, Machine, Quantiles};
 pub use self::floor::{
     objects as floor_of_objects, update as floor_of_updates, with_status as floor_with_status,

@@ -51,15 +51,14 @@ async fn pass(near: TcpStream, server: SocketAddr, counter: Arc<AtomicU64>) {
     if near.set_nodelay(true).is_err() || far.set_nodelay(true).is_err() {
         return;
     }
-    let unread = AtomicU64::new(0);
-    let ((asks, answered), (answers, asked)) = (near.into_split(), far.into_split());
+    let ((mut asks, answered), (answers, mut asked)) = (near.into_split(), far.into_split());
     tokio::select! {
-        () = copy(asks, asked, &unread) => {}
-        () = copy(answers, answered, &counter) => {}
+        _ = tokio::io::copy(&mut asks, &mut asked) => {}
+        () = counted(answers, answered, &counter) => {}
     }
 }
 
-async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, counter: &AtomicU64) {
+async fn counted(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, counter: &AtomicU64) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         counter.fetch_add(count as u64, Ordering::Relaxed);

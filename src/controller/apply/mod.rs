@@ -1,5 +1,5 @@
 //! Carries out what was planned, one write after the other but for those that do not depend on each other; the first
-//! that fails ends the pass.
+//! that fails ends the pass, unless nothing waits for it.
 
 mod children;
 mod upkeep;
@@ -52,6 +52,17 @@ impl From<CallError> for Halt {
     }
 }
 
+impl Halt {
+    /// What stops the edge and nothing else.
+    fn of_the_edge(self) -> Result<Fault, Self> {
+        match self {
+            Self::Fault(fault) => Ok(fault),
+            Self::Call(error) => error.unanswered().ok_or(Self::Call(error)),
+            Self::Wait(_) => Err(self),
+        }
+    }
+}
+
 /// What came of the writes.
 #[derive(Debug, Default)]
 pub struct Applied {
@@ -63,12 +74,15 @@ pub struct Applied {
     pub events: Vec<Event>,
     /// Writes to the Ingress and the HTTPRoute that are refused.
     pub edge: Vec<(Write, Fault)>,
+    /// Something was written.
+    pub wrote: bool,
 }
 
 impl Applied {
     /// What came of one more write, which is no post of the Secret: that comes alone.
     fn add(&mut self, other: Self) {
-        let Self { secret: _, drifts, events, edge } = other;
+        let Self { secret: _, drifts, events, edge, wrote } = other;
+        self.wrote |= wrote;
         self.drifts.extend(drifts);
         self.events.extend(events);
         self.edge.extend(edge);
@@ -88,6 +102,19 @@ const fn at_the_edge(write: &Write) -> bool {
             | Write::CreateRoute
             | Write::ApplyRoute { .. }
             | Write::DeleteRoute { .. }
+    )
+}
+
+/// No pod needs it to start or to serve: should it be refused, an abort, say, takes place nevertheless.
+const fn can_wait(write: &Write) -> bool {
+    matches!(
+        write,
+        Write::Upkeep(
+            Upkeep::PodDisruptionBudget(_)
+                | Upkeep::NoPodDisruptionBudget
+                | Upkeep::NoHeadlessService
+                | Upkeep::NoPeersBinding(_)
+        )
     )
 }
 
@@ -131,7 +158,7 @@ impl Applier<'_> {
                 return Ok(());
             }
         }
-        let mut outdated = None;
+        let mut postponed = None;
         let once = writes.iter().enumerate().filter(|(index, write)| !writes[..*index].contains(write));
         let once: Vec<&Write> = once.map(|(_, write)| write).collect();
         let mut left = &*once;
@@ -146,12 +173,13 @@ impl Applier<'_> {
                     (_, Ok(())) => {}
                     // Others write to these children too, as the status of a disruption budget; nothing waits for them.
                     (Write::Upkeep(_), Err(Halt::Call(error))) if error.verdict() == Verdict::Outdated => {
-                        outdated = Some(Halt::Call(error));
+                        postponed = postponed.or(Some(Halt::Call(error)));
                     }
-                    (write, Err(Halt::Fault(fault))) if at_the_edge(write) => {
-                        applied.edge.push((write.clone(), fault));
-                    }
-                    (write, Err(halt)) if at_the_edge(write) => outdated = Some(halt),
+                    (write, Err(halt)) if at_the_edge(write) => match halt.of_the_edge() {
+                        Ok(fault) => applied.edge.push((write.clone(), fault)),
+                        Err(halt) => postponed = postponed.or(Some(halt)),
+                    },
+                    (write, Err(halt)) if can_wait(write) => postponed = Some(halt),
                     (_, Err(halt)) => failed = failed.or(Some(halt)),
                 }
             }
@@ -159,7 +187,7 @@ impl Applier<'_> {
                 return Err(halt);
             }
         }
-        outdated.map_or(Ok(()), Err)
+        postponed.map_or(Ok(()), Err)
     }
 
     /// One write, unless it was refused a moment ago, and what came of it.
@@ -171,6 +199,7 @@ impl Applier<'_> {
         }
         tracing::debug!(?write, "writing");
         let result = Box::pin(self.one(write, &mut applied)).await;
+        applied.wrote = result.is_ok();
         (write, applied, result)
     }
 
