@@ -69,7 +69,7 @@ impl Facts {
 
 /// Environment of a pod that serves.
 pub(super) fn of_pod(app: &ValidatedApp, facts: &Facts) -> Vec<EnvVar> {
-    let zflags = zflags(app, app.spec.resources.as_ref(), true);
+    let zflags = zflags(app, app.spec.resources.as_ref(), app.spec.clustering.mode.connects());
     merge(strong(app, facts), &[&app.spec.env], &zflags)
 }
 
@@ -80,7 +80,7 @@ pub(super) fn of_worker(app: &ValidatedApp, facts: &Facts, worker: &Worker) -> V
     let of_app: Vec<_> = app.spec.env.iter().filter(|entry| entry.name != SERVES).cloned().collect();
     let resources = worker.resources.as_ref().or(app.spec.resources.as_ref());
     let own: Vec<_> = worker.env.iter().map(|entry| value(&entry.name, entry.value.clone())).collect();
-    merge(injected, &[&of_app, &own], &zflags(app, resources, true))
+    merge(injected, &[&of_app, &own], &zflags(app, resources, app.spec.clustering.mode.connects()))
 }
 
 /// Environment of the migration: the app's, but no node of its cluster and no server.

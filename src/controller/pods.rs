@@ -20,6 +20,16 @@ const EXCEPTION_QUOTE: &str = ": ** (";
 /// What stands in sentences before a line of a container's log: of a migration or a smoke test, and an exception.
 pub const QUOTES: [&str; 2] = [crate::plan::LOG_QUOTE, EXCEPTION_QUOTE];
 
+/// The cure where the image's files are not for whoever runs them.
+const DENIED: &str =
+    "; if the image's files belong to a USER of its own, set spec.security.runAsUser to that UID";
+/// A container that is started again though it ended well.
+const RETURNED: &str = "ends with exit code 0 and is started again: its command has to stay in the foreground, and a web \
+                        pod has to listen on spec.port on all addresses, with server: true, before its startup probe \
+                        gives up";
+/// Exit codes of a shell that could not start a program, or did not find it.
+const NOT_STARTED: [i32; 2] = [126, 127];
+
 /// A known trap: what gives it away, and its cure.
 const TRAPS: [(&str, &str); 7] = [
     (
@@ -27,12 +37,12 @@ const TRAPS: [(&str, &str); 7] = [
         "the endpoint binds IPv6 and the pod has none: bind {0, 0, 0, 0} in config/runtime.exs, or unset ECTO_IPV6",
     ),
     (
-        "SECRET_KEY_BASE is missing",
+        "variable SECRET_KEY_BASE is missing",
         "SECRET_KEY_BASE is missing: it comes from the generated Secret unless env or envFrom sets it to nothing; \
          remove that, or set spec.secrets.secretKeyBase",
     ),
     (
-        "DATABASE_URL is missing",
+        "variable DATABASE_URL is missing",
         "DATABASE_URL is missing: set spec.database.urlFrom to the Secret that holds it",
     ),
     ("no match of right hand side value: {:error, :enoent}", "a file is missing in the image"),
@@ -97,11 +107,34 @@ fn container(status: &ContainerStatus, quoting: bool) -> Option<(u8, String)> {
         "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError" | "RegistryUnavailable" => {
             Some((0, format!("cannot pull image {}: {reason}", status.image)))
         }
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+        "CreateContainerConfigError" | "CreateContainerError" => {
             Some((1, format!("cannot start: {reason}: {}", cut(message, LONGEST_QUOTE))))
         }
-        _ => ended(status).map(|end| (2, crash(end, quoting))),
+        "RunContainerError" => Some((1, cannot_start(message))),
+        _ => match ended(status) {
+            Some(end) if end.reason.as_deref() == Some("StartError") => {
+                Some((1, cannot_start(end.message.as_deref().unwrap_or_default())))
+            }
+            Some(end) => Some((2, crash(end, quoting))),
+            None => returned(status).then(|| (2, RETURNED.to_owned())),
+        },
     }
+}
+
+/// In the container runtime's words, which are the same while it is tried and between two tries.
+fn cannot_start(message: &str) -> String {
+    let cure = if message.contains("permission denied") { DENIED } else { "" };
+    format!("cannot start: {}{cure}", cut(message, LONGEST_QUOTE))
+}
+
+/// It ended well, was started again, and is not up, or not again.
+fn returned(status: &ContainerStatus) -> bool {
+    let ends = [status.state.as_ref(), status.last_state.as_ref()];
+    let last = ends.into_iter().flatten().find_map(|state| state.terminated.as_ref());
+    !status.ready
+        && status.started != Some(true)
+        && status.restart_count > 0
+        && last.is_some_and(|end| end.exit_code == 0)
 }
 
 /// How a container last ended, if badly and it is not up again.
@@ -141,6 +174,11 @@ fn crash(end: &ContainerStateTerminated, quoting: bool) -> String {
         "; raise resources.limits.memory".to_owned()
     } else if let Some(cure) = cure(message) {
         format!(": {cure}")
+    } else if NOT_STARTED.contains(&code) {
+        let line = message.lines().map(str::trim).rfind(|line| !line.is_empty()).filter(|_| quoting);
+        let line = line.map(|line| format!("{}{}", crate::plan::LOG_QUOTE, cut(line, LONGEST_QUOTE)));
+        let cure = if message.contains("ermission denied") { DENIED } else { "" };
+        format!("{cure}{}", line.unwrap_or_default())
     } else {
         let quote = exception(message).filter(|_| quoting);
         quote.map_or_else(String::new, |line| format!(": {line}"))
@@ -320,6 +358,55 @@ mod tests {
         assert!(!crashes(&with(&json!({"state": end, "restartCount": 0}))), "once is no loop");
         assert_eq!(says(&waiting), says(&terminated));
         assert_eq!(says(&running), says(&terminated));
+    }
+
+    #[test]
+    fn only_the_variable_of_that_very_name_is_missing() {
+        let crash = |name: &str| {
+            let log = format!("** (RuntimeError) environment variable {name} is missing.");
+            says(&with(&json!({"state": {"terminated": {"exitCode": 1, "message": log}}})))
+        };
+        assert!(crash("DATABASE_URL").contains("set spec.database.urlFrom"));
+        assert!(crash("ANALYTICS_DATABASE_URL").contains("variable ANALYTICS_DATABASE_URL is missing"));
+        assert!(crash("OTHER_SECRET_KEY_BASE").contains("variable OTHER_SECRET_KEY_BASE is missing"));
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_started_reads_the_same_in_all_of_its_states() {
+        let why = "failed to create task: exec: \"/app/bin/shop\": permission denied";
+        let end = json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": why}});
+        let trying = with(&json!({"restartCount": 1, "lastState": end,
+            "state": {"waiting": {"reason": "RunContainerError", "message": why}}}));
+        let waiting = with(&json!({"restartCount": 1, "lastState": end,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}}}));
+        assert_eq!(says(&trying), says(&waiting));
+        assert!(says(&waiting).starts_with(&format!("pod shop-1 cannot start: {why}; if the image's")));
+
+        let log = "starting\nsh: 1: /app/bin/shop: not found\n\n";
+        let shell =
+            with(&json!({"state": {"terminated": {"exitCode": 127, "reason": "Error", "message": log}}}));
+        assert_eq!(
+            says(&shell),
+            "pod shop-1 crashes with exit code 127; its log says: sh: 1: /app/bin/shop: not found"
+        );
+        let silent = trouble(&shell, false).map(|trouble| trouble.to_string());
+        assert_eq!(silent.as_deref(), Some("pod shop-1 crashes with exit code 127"));
+    }
+
+    #[test]
+    fn one_that_ends_well_and_is_started_again_says_so() {
+        let end = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
+        let started = |started: bool| {
+            with(&json!({"restartCount": 2, "lastState": end, "started": started,
+                "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}))
+        };
+        let waiting = with(&json!({"restartCount": 2, "lastState": end, "started": false,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}}}));
+        assert!(says(&waiting).contains("listen on spec.port"), "{}", says(&waiting));
+        assert_eq!(says(&started(false)), says(&waiting));
+        assert!(says(&started(true)).contains("readiness"), "up, it is another matter");
+        assert!(!crashes(&waiting));
+        assert_eq!(trouble(&with(&json!({"state": end})), true), None, "a Job's pod is done");
     }
 
     #[test]

@@ -169,6 +169,11 @@ async fn lead(
         let ended = tokio::select! {
             () = driver.drive() => Ok(()),
             ended = end => ended,
+            // Nothing would be heard of its kind any more.
+            Some(ended) = watches.join_next() => Err(match ended {
+                Ok(()) => anyhow::anyhow!("a watch ended by itself; this is a bug"),
+                Err(error) => anyhow::Error::new(error).context("a watch ended in disorder; this is a bug"),
+            }),
             // What is under way is dropped where it stands: nothing may be written beside another leader.
             lost = &mut lost => return Err(lost),
         };

@@ -357,12 +357,8 @@ where
         &self,
         events: &mut (impl Stream<Item = kube::Result<T>> + Unpin),
     ) -> Result<Option<T>, CallError> {
-        match tokio::time::timeout(SILENCE, events.next()).await {
-            Ok(Some(Ok(event))) => Ok(Some(event)),
-            Ok(Some(Err(error))) => Err(CallError::of(self.call("watch"), error)),
-            Ok(None) => Ok(None),
-            Err(_) => Ok(None),
-        }
+        let event = tokio::time::timeout(SILENCE, events.next()).await.ok().flatten();
+        event.transpose().map_err(|error| CallError::of(self.call("watch"), error))
     }
 
     /// The object, unless it cannot be read; then people are told, and its metadata is given back. Errors when it has none.

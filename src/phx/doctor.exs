@@ -41,7 +41,8 @@ for app <- apps, {module, conf} <- Application.get_all_env(app), is_atom(module)
 
     if loaded and function_exported?(module, :struct_url, 0) and function_exported?(module, :broadcast, 3) do
       say.("endpoint", inspect(module))
-      say.("endpoint.server", Keyword.get(conf, :server, false))
+      serves = Application.get_env(:phoenix, :serve_endpoints, false)
+      say.("endpoint.server", Keyword.get(conf, :server, serves))
       say.("endpoint.host", dig.(conf, [:url, :host]) || "localhost")
       say.("endpoint.check_origin", Keyword.get(conf, :check_origin, true))
       say.("endpoint.force_ssl", Keyword.get(conf, :force_ssl, false))

@@ -307,7 +307,11 @@ impl Doctor {
             if exit == Exit::TimedOut {
                 return Ok(exit);
             }
-            bail!("the release said nothing of itself; it said:\n{}", output.trim());
+            bail!(
+                "{} said nothing of the release (if that is not its program, set spec.release); it said:\n{}",
+                program(&snapshot.app),
+                output.trim()
+            );
         }
         let findings = findings(&facts, &snapshot.app);
         format.print(&findings, || text(&findings))?;

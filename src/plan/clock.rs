@@ -1,5 +1,5 @@
-//! The progress clock. It starts anew when more candidate pods are available than ever before in the attempt,
-//! so that flapping readiness does not reset it; it stands still while nothing can progress and while the
+//! The progress clock. It starts anew with each step, and when more candidate pods are available than ever before in the
+//! step, so that flapping readiness does not reset it; it stands still while nothing can progress and while the
 //! operator was not there to see.
 
 use std::time::Duration;

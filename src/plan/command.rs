@@ -280,9 +280,23 @@ impl Command<'_> {
                  back; leave out `{WITH_MIGRATIONS}`"
             ));
         }
-        let same = from_stored.and_then(|revision| revision.migration_key.as_ref())
-            == to_stored.migration_key.as_ref();
-        same.then(|| format!("revisions {from} and {to} share one migration; leave out `{WITH_MIGRATIONS}`"))
+        let from_stored = from_stored?;
+        if from_stored.migration_key == to_stored.migration_key {
+            return Some(format!(
+                "revisions {from} and {to} share one migration; leave out `{WITH_MIGRATIONS}`"
+            ));
+        }
+        // One that failed after its migration: what it did lies on top, and would be left there.
+        let on_top = d.world.revisions.iter().find(|(_, other)| {
+            let theirs = [&from_stored.migration_key, &to_stored.migration_key];
+            other.migrated && other.attempt > from_stored.attempt && !theirs.contains(&&other.migration_key)
+        });
+        on_top.map(|(newer, _)| {
+            format!(
+                "the database holds the migrations of revision {newer}, too, which came after those of {from}: roll them \
+                 back by hand first, or leave out `{WITH_MIGRATIONS}`"
+            )
+        })
     }
 }
 

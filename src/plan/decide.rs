@@ -174,11 +174,11 @@ fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
     let secrets = secrets(d, &candidate.revision);
     let mut found = Found { secrets, pods: later(), traffic: later(), ..Found::default() };
     if found.secrets != Gate::Passed {
-        hold(d, candidate);
+        hold(d, candidate, true);
         return found;
     }
     let Some(revision) = stored(d, &candidate.revision) else {
-        hold(d, candidate);
+        hold(d, candidate, true);
         found.migrated = Gate::Waiting("the revision is being stored".to_owned());
         return found;
     };
@@ -187,7 +187,7 @@ fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
     {
         clock::stop(d);
         if d.world.asked(&candidate.revision) == 0 {
-            hold(d, candidate);
+            hold(d, candidate, true);
         } else {
             let moves = strategy::freeze(d, candidate, strategy::aim(d, candidate));
             d.share = route::Share::Keep;
@@ -207,7 +207,8 @@ fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
         found.paused = found.migrated == Gate::Waiting(migration::PAUSED.to_owned());
         clock::stop(d);
         if d.status.under_way().is_some() {
-            hold(d, candidate);
+            let others = migration::others(d).is_some() && !migration::in_flight(d, candidate);
+            hold(d, candidate, found.paused || others);
         }
         let failed_before = d.status.migration.as_ref().is_some_and(|migration| migration.retries > 0);
         found.overdue = d.status.stable.is_none()
@@ -349,15 +350,20 @@ fn stored(d: &mut Draft, name: &Rev) -> Option<RevisionObs> {
     }
 }
 
-/// The candidate may not have pods yet: what serves is kept.
-fn hold(d: &mut Draft, candidate: &Candidate) {
+/// The candidate may not have pods yet: what serves is kept, unless it is all that the migration waits for. With `blocked`
+/// it waits for something else, too.
+fn hold(d: &mut Draft, candidate: &Candidate, blocked: bool) {
     let reference = d.stable();
     let waiting_for_migration = d.world.revisions.get(&candidate.revision).is_some_and(|r| r.needs_migration);
     let mut kept: Vec<&Rev> = vec![&candidate.revision];
     kept.extend(reference.as_ref());
     upkeep(d, &kept);
     let stops = candidate.strategy == StrategyKind::Recreate && d.goal.stop_before_migration;
-    let moves = if stops && !waiting_for_migration { Moves::default() } else { strategy::hold(d, candidate) };
+    let moves = if stops && (blocked || !waiting_for_migration) {
+        Moves::default()
+    } else {
+        strategy::hold(d, candidate)
+    };
     perform(d, Some(&candidate.revision), &moves);
 }
 

@@ -16,6 +16,9 @@ const LONGEST_RETRY: i64 = 300;
 /// The reason of a verdict when the migration failed.
 pub(super) const FAILED: &str = "MigrationFailed";
 
+/// The reason of a migration that never started, and is not wanted any more.
+const SUPERSEDED: &str = "Superseded";
+
 /// Why the migration does not begin.
 pub(super) const PAUSED: &str = "the migration waits until a person says resume";
 
@@ -117,6 +120,11 @@ fn running(d: &mut Draft, candidate: &Candidate, revision: &RevisionObs, job: &J
     }
     match &job.state {
         JobState::Failed(failure) => ending(d, candidate, job, failure),
+        // What kept it from starting may be what the newer spec corrects.
+        _ if !job.started && job.waiting.is_some() && candidate.revision != d.goal.desired => {
+            let failure = JobFailure { reason: SUPERSEDED.to_owned(), ..JobFailure::default() };
+            ending(d, candidate, job, &failure)
+        }
         _ if !job.started && clock::passed(d, job.created, d.goal.progress_deadline) => {
             let failure = JobFailure { reason: "PodNotStarted".to_owned(), ..JobFailure::default() };
             ending(d, candidate, job, &failure)
@@ -196,13 +204,13 @@ fn absent(d: &mut Draft, candidate: &Candidate, stage: Stage) -> Gate {
     if d.goal.replicas == 0 {
         return Gate::Waiting("the migration waits until replicas is above 0".to_owned());
     }
+    if d.status.paused {
+        return Gate::Waiting(PAUSED.to_owned());
+    }
     if d.goal.stop_before_migration
         && let Some(waiting) = strategy::waits_for(candidate.strategy, d.world, &candidate.revision)
     {
         return Gate::Waiting(waiting);
-    }
-    if d.status.paused {
-        return Gate::Waiting(PAUSED.to_owned());
     }
     if let Some(waiting) = budget::no_job(d) {
         return Gate::Waiting(waiting);
@@ -218,6 +226,11 @@ fn absent(d: &mut Draft, candidate: &Candidate, stage: Stage) -> Gate {
 /// a database that starts beside the app is normal.
 fn failed(d: &mut Draft, mut migration: MigrationStatus) -> Gate {
     let (reason, message) = (migration.reason.clone(), migration.message.clone());
+    if reason == SUPERSEDED {
+        // The newer spec comes next.
+        d.status.migration = None;
+        return Gate::Waiting(message);
+    }
     if d.status.stable.is_some() {
         migration.state = MigrationState::Failed;
         d.status.migration = Some(migration);

@@ -156,6 +156,7 @@ fn begin(d: &mut Draft) {
 pub(super) fn next_step(d: &mut Draft) {
     if let Some(candidate) = d.status.candidate.as_mut() {
         candidate.step += 1;
+        candidate.progress = None;
     }
     begin(d);
 }
@@ -164,6 +165,7 @@ pub(super) fn next_step(d: &mut Draft) {
 pub(super) fn skip_steps(d: &mut Draft) {
     if let Some(candidate) = d.status.candidate.as_mut() {
         candidate.step = i32::try_from(candidate.steps.len()).unwrap_or(i32::MAX);
+        candidate.progress = None;
     }
     begin(d);
 }

@@ -225,6 +225,8 @@ pub struct DeploymentObs {
     pub pods: u32,
     /// `status.availableReplicas`.
     pub available: u32,
+    /// Some of its pods are not yet of its present template (`status.updatedReplicas`).
+    pub restarting: bool,
     /// When a restart of its pods was last asked for, as its template says.
     pub restarted_at: Option<Timestamp>,
     /// Being deleted.
@@ -466,8 +468,14 @@ impl World {
 
     /// The controllers have acted on the last write of the Deployment's size: what is observed counts. Until then
     /// its size is not changed again, neither down nor up.
+    ///
+    /// The pod that a restart has started in advance is no reason: it may never become ready. It is one while all pods are
+    /// available, as they are after a lowering of which the counts do not tell yet.
     pub fn settled(&self, rev: &str) -> bool {
-        self.deployments.get(rev).is_none_or(|d| d.observed && d.pods <= d.replicas && !d.terminating)
+        self.deployments.get(rev).is_none_or(|d| {
+            let in_advance = u32::from(d.restarting && d.available < d.pods);
+            d.observed && d.pods <= d.replicas + in_advance && !d.terminating
+        })
     }
 
     /// `spec.replicas` of a revision's Deployment; 0 without one.

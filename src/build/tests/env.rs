@@ -117,6 +117,8 @@ fn without_clustering_the_node_is_alone_but_has_a_name() {
     assert_eq!(value(&env, "RELEASE_NODE").unwrap(), "shop@127.0.0.1");
     assert_eq!(value(&env, "RELEASE_DISTRIBUTION").unwrap(), "name");
     assert!(!names(&env).contains(&"DNS_CLUSTER_QUERY"));
+    // Its ports are anybody's: what the release starts besides it, such as a notebook, inherits the flags.
+    assert_eq!(value(&env, "ERL_ZFLAGS"), None);
 }
 
 #[test]

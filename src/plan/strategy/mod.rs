@@ -229,6 +229,7 @@ pub(super) fn freeze(d: &Draft, candidate: &Candidate, aim: Aim) -> Moves {
     let focus = &candidate.revision;
     let asked = d.world.asked(focus).min(d.goal.replicas);
     match aim {
+        _ if d.status.stable.is_none() && asked == 0 => Moves::default(),
         Aim::Replace => recreate::keep(d, focus),
         Aim::Mix { .. } if mix::in_the_way(d, focus) => stand::clear(d),
         Aim::Mix { stable, .. } => mix::roll(d, focus, asked, stable.max(d.goal.replicas - asked)).next(),

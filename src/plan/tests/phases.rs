@@ -496,6 +496,16 @@ fn with_migrations_is_refused_where_it_means_nothing() {
     command(&mut same, "rollback", "with-migrations");
     same.settle();
     assert!(answer(&same).1.contains("share one migration"), "{}", answer(&same).1);
+    let mut beneath = promoted(0);
+    beneath.store("v3", |revision| {
+        (revision.attempt, revision.migrated) = (3, true);
+        revision.migration_key = Some("three".to_owned());
+    });
+    beneath.settle();
+    command(&mut beneath, "rollback", "with-migrations");
+    beneath.settle();
+    assert_eq!(answer(&beneath).0, CommandAnswer::Refused);
+    assert!(answer(&beneath).1.contains("migrations of revision v3, too"), "{}", answer(&beneath).1);
     for scene in [without, same] {
         assert_eq!(answer(&scene).0, CommandAnswer::Refused);
         assert_eq!(scene.status.stable.as_deref(), Some("v2"));

@@ -2,7 +2,9 @@
 
 use super::scene::{DEADLINE, Scene, failed, sizes};
 use crate::api::{CommandAnswer, MigrationState, Outcome, Phase, StrategyKind};
-use crate::plan::{Fault, JobState, MigrationPod, SECRET_REGENERATED, SecretPosted, Selector, Write, events};
+use crate::plan::{
+    Fault, JobState, MigrationPod, Plan, SECRET_REGENERATED, SecretPosted, Selector, Write, events,
+};
 
 fn size(revision: &str, replicas: u32) -> (String, u32) {
     (revision.to_owned(), replicas)
@@ -623,4 +625,30 @@ fn a_restart_and_a_smaller_size_are_not_degraded() {
     scene.goal.replicas = 2;
     scene.pass();
     assert_eq!(scene.status.message, "revision v1 goes from 3 to 2 pods");
+}
+
+#[test]
+fn rule_11_a_migration_that_cannot_start_makes_way_for_the_spec_that_corrects_it() {
+    for mut scene in [Scene::new(), Scene::stable()] {
+        scene.ask("v2");
+        scene.store("v2", |revision| revision.needs_migration = true);
+        scene.settle();
+        scene.job("v2", JobState::Running);
+        let job = scene.world.jobs.first_mut().unwrap();
+        job.started = false;
+        let deletes = |plan: &Plan| plan.writes.iter().any(|write| matches!(write, Write::DeleteJob { .. }));
+        scene.ask("v3");
+        scene.store("v3", |_| {});
+        assert!(!deletes(&scene.settle()), "it may start yet");
+        scene.world.jobs.first_mut().unwrap().waiting = Some("pod a cannot pull image b".to_owned());
+        scene.ask("v2");
+        assert!(!deletes(&scene.settle()), "it is wanted");
+        scene.ask("v3");
+        assert!(deletes(&scene.settle()));
+        scene.world.jobs.clear();
+        scene.settle();
+        scene.settle();
+        assert_eq!(scene.status.candidate.as_ref().unwrap().revision, "v3");
+        assert_eq!(scene.status.history.last().unwrap().reason, "NewerSpec", "{:?}", scene.status.history);
+    }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::scene::{Scene, at, sizes};
 use crate::api::testing::app;
 use crate::api::{
-    AnalysisStep, CanaryStep, CommandAnswer, OnFailure, Outcome, Pause, Phase, SmokeTestStep, StrategyKind,
+    AnalysisStep, CanaryStep, CommandAnswer, OnFailure, Outcome, Pause, Phase, Progress, SmokeTestStep,
+    StrategyKind,
 };
 use crate::plan::analysis::{Answer, Measured, Proofs};
-use crate::plan::{Plan, PreviewObs, Selector, Write};
+use crate::plan::{JobState, MigrationPod, Plan, PreviewObs, Selector, Write};
 
 fn only(revision: &str) -> Selector {
     Selector::Only(revision.to_owned())
@@ -414,6 +415,28 @@ fn a_restart_is_written_once() {
     assert!(sizes(&scene.settle()).is_empty());
 }
 
+/// Its pod in advance may find no node, for hours.
+#[test]
+fn a_restart_under_way_holds_up_neither_a_release_nor_an_autoscaler() {
+    let restart = |scene: &mut Scene, available: u32| {
+        let deployment = scene.world.deployments.get_mut("v1").unwrap();
+        (deployment.pods, deployment.available, deployment.restarting) = (4, available, true);
+    };
+    let mut release = Scene::rolling();
+    release.points_to(Selector::Wide);
+    release.run("v2", 1, 1);
+    restart(&mut release, 3);
+    assert_eq!(sizes(&release.settle()), [size("v1", 2)]);
+    let mut raised = Scene::stable();
+    restart(&mut raised, 3);
+    raised.goal.replicas = 5;
+    assert_eq!(sizes(&raised.settle()), [size("v1", 5)]);
+    let mut lowered = Scene::stable();
+    restart(&mut lowered, 4);
+    lowered.goal.replicas = 5;
+    assert_eq!(sizes(&lowered.settle()), [], "the counts may be of before");
+}
+
 #[test]
 fn a_lost_status_is_taken_over_from_the_revisions() {
     let mut scene = Scene::stable();
@@ -782,4 +805,58 @@ fn failures_of_a_step_are_not_forgotten_while_a_pod_is_away() {
     answer(&mut scene, &plan, &Answer::Value("1".to_owned()));
     scene.settle();
     assert!(scene.status.candidate.as_ref().unwrap().verdict.is_some(), "{}", scene.status.message);
+}
+
+#[test]
+fn a_pause_holds_the_very_first_rollout_after_its_migration() {
+    let mut scene = Scene::new();
+    scene.store("v1", |revision| revision.needs_migration = true);
+    scene.points_to(only("v1"));
+    scene.settle();
+    scene.job("v1", JobState::Running);
+    scene.goal.command = Some("pause v1/1/1".to_owned());
+    scene.settle();
+    scene.job("v1", JobState::Succeeded);
+    scene.settle();
+    scene.world.jobs.clear();
+    assert_eq!(sizes(&scene.settle()), []);
+    assert_eq!(scene.status.phase, Some(Phase::Paused), "{}", scene.status.message);
+    scene.goal.command = Some("resume v1/1/2".to_owned());
+    assert_eq!(sizes(&scene.settle()), [size("v1", 3)]);
+}
+
+/// With a volume that only one may mount, what serves goes before the migration, but not for nothing.
+#[test]
+fn what_serves_stays_while_the_migration_waits_for_something_else() {
+    let mut scene = Scene::stable();
+    scene.goal.strategy = StrategyKind::Recreate;
+    scene.goal.stop_before_migration = true;
+    scene.goal.command = Some("pause v1/1/1".to_owned());
+    scene.settle();
+    scene.ask("v2");
+    scene.store("v2", |revision| revision.needs_migration = true);
+    assert_eq!(sizes(&scene.settle()), []);
+    assert_eq!(scene.status.phase, Some(Phase::Paused), "{}", scene.status.message);
+    scene.goal.command = Some("resume v2/2/2".to_owned());
+    scene.world.migration_pods = vec![MigrationPod { name: "another".to_owned(), node: None }];
+    assert_eq!(sizes(&scene.settle()), []);
+    scene.world.migration_pods.clear();
+    assert_eq!(sizes(&scene.settle()), [size("v1", 0)]);
+}
+
+#[test]
+fn the_clock_starts_anew_with_each_step() {
+    let steps = vec![weight(33), wait(None), weight(66)];
+    let mut scene = rollout(StrategyKind::Canary, steps);
+    scene.run("v2", 1, 1);
+    scene.run("v1", 2, 2);
+    scene.points_to(Selector::Wide);
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Paused), "{}", scene.status.message);
+    let known = Progress { available: 9, elapsed_seconds: 599, since: None };
+    scene.status.candidate.as_mut().unwrap().progress = Some(known);
+    scene.goal.command = Some("promote v2/2/1".to_owned());
+    scene.settle();
+    let progress = scene.status.candidate.as_ref().unwrap().progress.clone();
+    assert!(progress.is_none_or(|progress| progress.elapsed_seconds == 0 && progress.available < 9));
 }
