@@ -225,8 +225,8 @@ pub struct DeploymentObs {
     pub pods: u32,
     /// `status.availableReplicas`.
     pub available: u32,
-    /// Some of its pods are not yet of its present template (`status.updatedReplicas`).
-    pub restarting: bool,
+    /// Pods that are not yet of its present template, as in a restart: `status.replicas` without `status.updatedReplicas`.
+    pub outdated: u32,
     /// When a restart of its pods was last asked for, as its template says.
     pub restarted_at: Option<Timestamp>,
     /// Being deleted.
@@ -473,7 +473,7 @@ impl World {
     /// available, as they are after a lowering of which the counts do not tell yet.
     pub fn settled(&self, rev: &str) -> bool {
         self.deployments.get(rev).is_none_or(|d| {
-            let in_advance = u32::from(d.restarting && d.available < d.pods);
+            let in_advance = u32::from(d.outdated > 0 && d.available < d.pods);
             d.observed && d.pods <= d.replicas + in_advance && !d.terminating
         })
     }

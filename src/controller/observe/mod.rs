@@ -267,7 +267,8 @@ fn deployment_obs(snapshot: &Snapshot, object: &Deployment) -> DeploymentObs {
         observed: seen >= meta.generation.unwrap_or_default(),
         pods: count(status.and_then(|status| status.replicas)),
         available: count(status.and_then(|status| status.available_replicas)),
-        restarting: status.is_some_and(|status| count(status.updated_replicas) < count(status.replicas)),
+        outdated: status
+            .map_or(0, |status| count(status.replicas).saturating_sub(count(status.updated_replicas))),
         terminating: snapshot.leaving(meta),
         drifted: false,
         restarted_at: restarted_at(object).and_then(|text| text.parse().ok()),

@@ -420,7 +420,7 @@ fn a_restart_is_written_once() {
 fn a_restart_under_way_holds_up_neither_a_release_nor_an_autoscaler() {
     let restart = |scene: &mut Scene, available: u32| {
         let deployment = scene.world.deployments.get_mut("v1").unwrap();
-        (deployment.pods, deployment.available, deployment.restarting) = (4, available, true);
+        (deployment.pods, deployment.available, deployment.outdated) = (4, available, 3);
     };
     let mut release = Scene::rolling();
     release.points_to(Selector::Wide);
