@@ -176,6 +176,23 @@ pub fn message<'a>(status: &'a PhoenixAppStatus, kind: &str) -> &'a str {
     status.conditions.iter().find(|condition| condition.type_ == kind).map_or("", |found| &found.message)
 }
 
+/// Waits until the app is healthy, and says that what leads requests into the cluster is refused for this reason.
+pub async fn edge_refused(space: &Space, generation: i64, reason: &str) -> Result<PhoenixAppStatus> {
+    let refused = |status: &PhoenixAppStatus| {
+        status.phase == Some(Phase::Healthy) && condition(status, "EdgeRefused") == Some(("True", reason))
+    };
+    space.wait_for("shop", generation, "the condition", PATIENCE, refused).await
+}
+
+/// Waits until nothing of that is refused any more, and holds that there is an Ingress of this class.
+pub async fn edge_accepted(space: &Space, generation: i64, class: &str) -> Result<()> {
+    let cleared = |status: &PhoenixAppStatus| condition(status, "EdgeRefused").is_none();
+    space.wait_for("shop", generation, "the condition to go", PATIENCE, cleared).await?;
+    let found = space.field("ingress/shop", "{.spec.ingressClassName}").await?;
+    ensure!(found == class, "{found}");
+    Ok(())
+}
+
 /// Holds that no pod of a revision was there before its migration was recorded. Gives back how many migration pods
 /// it had.
 pub fn migrated_first(seen: &Seen, app: &str, revision: &str) -> Result<usize> {

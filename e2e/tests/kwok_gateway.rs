@@ -236,20 +236,12 @@ async fn a_foreign_ingress_stops_nothing_else(space: Arc<Space>) -> Result<()> {
     };
     let status = space.roll_out("shop", &routed("v2")).await?;
     let generation = status.observed_generation;
-    let refused = |status: &PhoenixAppStatus| {
-        status.phase == Some(Phase::Healthy)
-            && condition(status, "EdgeRefused") == Some(("True", "NameConflict"))
-    };
-    space.wait_for("shop", generation, "the condition", PATIENCE, refused).await?;
+    fixtures::edge_refused(&space, generation, "NameConflict").await?;
     let backend = space.field("ingress/shop", "{.spec.defaultBackend.service.name}").await?;
     ensure!(backend == "other", "{backend}");
     // Gone, it is made, within the pauses between tries.
     space.kubectl(&["delete", "ingress", "shop"], None).await?;
-    let cleared = |status: &PhoenixAppStatus| condition(status, "EdgeRefused").is_none();
-    space.wait_for("shop", generation, "the condition to go", PATIENCE, cleared).await?;
-    let class = space.field("ingress/shop", "{.spec.ingressClassName}").await?;
-    ensure!(class == "nginx", "{class}");
-    Ok(())
+    fixtures::edge_accepted(&space, generation, "nginx").await
 }
 
 async fn an_ingress_comes_and_goes(space: Arc<Space>) -> Result<()> {

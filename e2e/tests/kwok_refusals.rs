@@ -147,18 +147,10 @@ async fn a_webhook_at_the_edge_is_down(space: Arc<Space>) -> Result<()> {
     space.roll_out("shop", &routed("v1")).await?;
     let status = space.roll_out("shop", &routed("v2")).await?;
     let generation = status.observed_generation;
-    let refused = |status: &PhoenixAppStatus| {
-        status.phase == Some(Phase::Healthy)
-            && condition(status, "EdgeRefused") == Some(("True", "WebhookUnreachable"))
-    };
-    let told = space.wait_for("shop", generation, "the condition", PATIENCE, refused).await?;
+    let told = fixtures::edge_refused(&space, generation, "WebhookUnreachable").await?;
     ensure!(message(&told, "EdgeRefused").contains("dead.example.com"), "{told:#?}");
     revive(&space).await?;
-    let cleared = |status: &PhoenixAppStatus| condition(status, "EdgeRefused").is_none();
-    space.wait_for("shop", generation, "the condition to go", PATIENCE, cleared).await?;
-    let class = space.field("ingress/shop", "{.spec.ingressClassName}").await?;
-    ensure!(class == "nginx", "{class}");
-    Ok(())
+    fixtures::edge_accepted(&space, generation, "nginx").await
 }
 
 /// The cause stands in the status, not only in a log, and the release goes through once the webhook answers.

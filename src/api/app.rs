@@ -290,6 +290,13 @@ pub struct PhoenixAppSpec {
     pub suspend: bool,
 }
 
+impl PhoenixApp {
+    /// The command that its annotation holds.
+    pub fn command(&self) -> Option<&String> {
+        self.metadata.annotations.as_ref()?.get(super::labels::COMMAND)
+    }
+}
+
 const fn two() -> i32 {
     2
 }

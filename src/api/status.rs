@@ -109,6 +109,11 @@ impl PhoenixAppStatus {
     pub fn under_way(&self) -> Option<&Candidate> {
         self.candidate.as_ref().filter(|candidate| candidate.verdict.is_none())
     }
+
+    /// A command in this very text has no answer yet.
+    pub fn is_unanswered(&self, command: &str) -> bool {
+        self.last_command.as_ref().is_none_or(|last| last.text != command)
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

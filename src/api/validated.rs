@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Amount, BlueGreenSpec, CanaryStep, Canonical, Isolation, MigrationsMode, OnFailure, Pause, PhoenixApp,
-    PhoenixAppSpec, PodDisruptionBudgetMode, SmokeTestStep, StrategyKind, StrategySpec, labels,
+    PhoenixAppSpec, PodDisruptionBudgetMode, SmokeTestStep, StrategyKind, StrategySpec,
     names::{AppName, Namespace, ResourceVersion, Uid},
 };
 
@@ -212,7 +212,7 @@ impl TryFrom<&PhoenixApp> for ValidatedApp {
             generation: metadata.generation.unwrap_or_default(),
             deleting: metadata.deletion_timestamp.is_some(),
             suspend: spec.suspend,
-            command: metadata.annotations.as_ref().and_then(|all| all.get(labels::COMMAND)).cloned(),
+            command: app.command().cloned(),
             replicas,
             strategy: Strategy {
                 kind: spec.strategy.kind,

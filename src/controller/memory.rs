@@ -14,7 +14,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    api::{Invalid, PhoenixApp, RevisionName, ValidatedApp, labels},
+    api::{Invalid, PhoenixApp, RevisionName, ValidatedApp},
     build::Revision,
     plan::{Fault, Write},
 };
@@ -88,8 +88,8 @@ impl Memo {
     /// The app, validated.
     pub fn valid(&mut self, app: &PhoenixApp) -> Result<Arc<ValidatedApp>, Vec<Invalid>> {
         let meta = &app.metadata;
-        let command = meta.annotations.as_ref().and_then(|all| all.get(labels::COMMAND)).cloned();
-        let spec: Spec = (meta.uid.clone(), meta.generation, meta.deletion_timestamp.is_some(), command);
+        let leaving = meta.deletion_timestamp.is_some();
+        let spec: Spec = (meta.uid.clone(), meta.generation, leaving, app.command().cloned());
         if let Some((known, valid)) = &self.valid
             && *known == spec
         {

@@ -129,25 +129,20 @@ fn cannot_start(message: &str) -> String {
 
 /// It ended well, was started again, and is not up, or not again.
 fn returned(status: &ContainerStatus) -> bool {
-    let ends = [status.state.as_ref(), status.last_state.as_ref()];
-    let last = ends.into_iter().flatten().find_map(|state| state.terminated.as_ref());
-    !status.ready
-        && status.started != Some(true)
-        && status.restart_count > 0
-        && last.is_some_and(|end| end.exit_code == 0)
+    let well = last_end(status).is_some_and(|end| end.exit_code == 0);
+    well && status.started != Some(true) && status.restart_count > 0
 }
 
 /// How a container last ended, if badly and it is not up again.
 fn ended(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
-    fn terminated(state: Option<&ContainerState>) -> Option<&ContainerStateTerminated> {
-        state.and_then(|state| state.terminated.as_ref())
-    }
-    if status.ready {
-        return None;
-    }
-    terminated(status.state.as_ref())
-        .or_else(|| terminated(status.last_state.as_ref()))
-        .filter(|end| end.exit_code != 0)
+    last_end(status).filter(|end| end.exit_code != 0)
+}
+
+/// How a container last ended, unless it is up again.
+fn last_end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    let now_and_before = [status.state.as_ref(), status.last_state.as_ref()];
+    let mut ends = now_and_before.into_iter().flatten().filter_map(|state| state.terminated.as_ref());
+    ends.next().filter(|_| !status.ready)
 }
 
 /// One cause out of a message that changes with every try.

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     analysis::Runner,
-    api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp, labels},
+    api::{PhoenixApp, PhoenixAppStatus, RevisionName, ValidatedApp},
     build::{Revision, Settings},
     plan::{Event, EventKind, Fault, Goal, Plan, World, Write, is_new, plan},
     telemetry::Metrics,
@@ -220,7 +220,8 @@ impl Reconciler {
             status::forget_quotes(&mut status);
         }
         let valid = remembered.memo.valid(&snapshot.app);
-        if asks_anew(snapshot.app.metadata.annotations.as_ref(), &status) {
+        // What a new command asks for may be possible where something else was not.
+        if snapshot.app.command().is_some_and(|command| status.is_unanswered(command)) {
             remembered.forgive();
         }
         let mut applied = Applied::default();
@@ -476,12 +477,6 @@ fn fault(reason: &str, message: &str) -> Fault {
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     one.into_iter().chain(other).min()
-}
-
-/// A command that has no answer yet: what it asks for may be possible where something else was not.
-fn asks_anew(annotations: Option<&BTreeMap<String, String>>, status: &PhoenixAppStatus) -> bool {
-    let command = annotations.and_then(|all| all.get(labels::COMMAND));
-    command.is_some_and(|command| status.last_command.as_ref().is_none_or(|last| last.text != *command))
 }
 
 /// What events are about.

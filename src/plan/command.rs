@@ -24,10 +24,10 @@ const LONGEST: usize = 128;
 /// Answers the command in the annotation, once.
 pub(super) fn take(d: &mut Draft) {
     let Some(text) = d.goal.command.clone() else { return };
-    let last = d.status.last_command.clone();
-    if last.as_ref().is_some_and(|last| last.text == text) {
+    if !d.status.is_unanswered(&text) {
         return;
     }
+    let last = d.status.last_command.clone();
     let before = last.as_ref().map_or(0, |last| last.n);
     let earlier = last.as_ref().map_or_else(Vec::new, |last| earlier(d, last));
     let Answer(answer, message) = match parse(&text) {

@@ -322,7 +322,8 @@ fn method(figures: &Figures) -> String {
          log. Like its peer it finds the API server and its token as a pod does. Apps are made, and later patched,\n  \
          {IN_FLIGHT} at a time. *Healthy* is what its status says of the generation that was asked for.\n\
          - **Argo Rollouts** 1.10.1 looks after canary Rollouts of the same pods; the Services and what else the pods need\n  \
-         are made before the clock starts. It may ask 40 times a second as its manifests install it{unthrottled}. Both have one step of {WEIGHT} % and a pause of\n  \
+         are made before the clock starts. It may ask 40 times a second as its manifests install it{unthrottled}. \
+         Both have one step of {WEIGHT} % and a pause of\n  \
          {PAUSE} s, and no leader election. It makes one object an app where the operator makes eight.\n\
          - CPU and memory are the process's own, as /proc has them: CPU until no request is made any more, memory as\n  \
          resident set. Bytes are counted by passing the connection through the benchmark, in a run of its own.\n  \
