@@ -79,6 +79,33 @@ fn the_rights_are_few_and_named() {
     }
 }
 
+/// A person's roles, which Kubernetes puts together by these labels.
+#[test]
+fn who_may_view_a_namespace_reads_its_apps_and_who_may_edit_it_changes_them() {
+    let objects = template(&[]).unwrap();
+    let taken_in = |objects: &[Value], role: &str| -> Vec<Value> {
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{role}");
+        let labelled = objects.iter().filter(|object| object["metadata"]["labels"][&label] == "true");
+        labelled.map(|object| object["rules"].clone()).collect()
+    };
+    let rule = |resources: &[&str], verbs: &[&str]| json!({"apiGroups": ["phoenix-operator.dev"], "resources": resources, "verbs": verbs});
+    let all = ["phoenixapps", "phoenixapps/scale", "phoenixapps/status"];
+    assert_eq!(taken_in(&objects, "view"), [json!([rule(&all, &["get", "list", "watch"])])]);
+    let edit = rule(&["phoenixapps"], &["create", "update", "patch", "delete", "deletecollection"]);
+    let scale = rule(&["phoenixapps/scale"], &["update", "patch"]);
+    assert_eq!(taken_in(&objects, "edit"), [json!([edit, scale])]);
+    let stays = |objects: &[Value]| {
+        let kept = |object: &&Value| object["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep";
+        objects.iter().filter(kept).count()
+    };
+    assert_eq!(stays(&objects), 3, "with the definition");
+    assert_eq!(stays(&template(&["crds.keep=false"]).unwrap()), 0);
+    for without in ["crds.aggregateRoles=false", "crds.enabled=false"] {
+        let objects = template(&[without]).unwrap();
+        assert!(taken_in(&objects, "view").is_empty() && taken_in(&objects, "edit").is_empty(), "{without}");
+    }
+}
+
 /// The API server lets the operator bind a role only if the operator holds all that is in it.
 #[test]
 fn nodes_get_nothing_that_the_operator_has_not() {

@@ -44,6 +44,10 @@ async fn helm_installs_upgrades_and_uninstalls_without_a_restart() {
         restricted_namespace(&client, name).await;
     }
 
+    for (user, role) in [("viewer", "view"), ("editor", "edit")] {
+        let (role, to) = (format!("--clusterrole={role}"), format!("--user={user}"));
+        assert!(kubectl(&cluster, &["create", "rolebinding", user, &role, &to]));
+    }
     operator_image::install(&cluster, &operator, &[]).unwrap();
 
     let database = std::env::temp_dir().join(format!("e2e-helm-{}", std::process::id()));
@@ -55,12 +59,7 @@ async fn helm_installs_upgrades_and_uninstalls_without_a_restart() {
     });
     create::<Secret>(&Api::namespaced(client.clone(), APPS), secret).await;
     let manifest = workspace().join("examples/quickstart.yaml");
-    let applied = Command::new(cluster.tool("kubectl"))
-        .args(["apply", "--namespace", APPS, "-f", manifest.to_str().unwrap()])
-        .env("KUBECONFIG", cluster.kubeconfig())
-        .output()
-        .unwrap();
-    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    assert!(kubectl(&cluster, &["apply", "-f", manifest.to_str().unwrap()]));
     healthy(&client).await;
 
     let before = pods(&client, APPS, &format!("{}={APP}", labels::APP)).await;
@@ -70,11 +69,7 @@ async fn helm_installs_upgrades_and_uninstalls_without_a_restart() {
     let upgraded = pods(&client, NAMESPACE, "app.kubernetes.io/name=phoenix-operator").await;
     assert!(upgraded.keys().all(|pod| !operators.contains_key(pod)), "the operator itself is replaced");
     // A write of the app makes the new operator answer for it: what it would do wrong is done by then.
-    Command::new(cluster.tool("kubectl"))
-        .args(["scale", "--namespace", APPS, "phoenixapp", APP, "--replicas=3"])
-        .env("KUBECONFIG", cluster.kubeconfig())
-        .output()
-        .unwrap();
+    assert!(kubectl(&cluster, &["scale", "phoenixapp", APP, "--replicas=3"]));
     healthy(&client).await;
     let after = pods(&client, APPS, &format!("{}={APP}", labels::APP)).await;
     assert_eq!(after.len(), 3, "{after:?}");
@@ -83,6 +78,17 @@ async fn helm_installs_upgrades_and_uninstalls_without_a_restart() {
     }
 
     rights_are_enough(&cluster);
+    for (user, verb, of, may) in [
+        ("viewer", "watch", "phoenixapps", true),
+        ("viewer", "patch", "phoenixapps", false),
+        ("viewer", "patch", "phoenixapps/scale", false),
+        ("editor", "watch", "phoenixapps", true),
+        ("editor", "patch", "phoenixapps", true),
+        ("editor", "patch", "phoenixapps/scale", true),
+        ("editor", "patch", "phoenixapps/status", false),
+    ] {
+        assert_eq!(kubectl(&cluster, &["auth", "can-i", verb, of, "--as", user]), may, "{user} {verb} {of}");
+    }
 
     helm(&cluster, &["uninstall", RELEASE, "--wait"].map(str::as_ref)).unwrap();
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
@@ -96,6 +102,20 @@ async fn helm_installs_upgrades_and_uninstalls_without_a_restart() {
     drop(postgres);
     cluster.down().await.unwrap();
     std::fs::remove_dir_all(database).unwrap();
+}
+
+/// Whether kubectl did what it was asked for in the apps' namespace.
+fn kubectl(cluster: &Cluster, arguments: &[&str]) -> bool {
+    let output = Command::new(cluster.tool("kubectl"))
+        .args(["--namespace", APPS])
+        .args(arguments)
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .output()
+        .unwrap();
+    if !output.status.success() {
+        println!("kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    output.status.success()
 }
 
 fn apps(client: &Client) -> Api<PhoenixApp> {

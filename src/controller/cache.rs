@@ -166,7 +166,6 @@ enum Held<K> {
 }
 
 struct Entry<K> {
-    name: Box<str>,
     version: u64,
     /// Names what a pass looks at of it.
     matter: u64,
@@ -180,7 +179,16 @@ impl<K> Clone for Entry<K> {
             Held::Live(object) => Held::Live(object.clone()),
             Held::Packed(packed) => Held::Packed(packed.clone()),
         };
-        Self { name: self.name.clone(), version: self.version, matter: self.matter, held }
+        Self { version: self.version, matter: self.matter, held }
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Entry<K> {
+    fn name(&self) -> &str {
+        match &self.held {
+            Held::Live(object) => object.meta().name.as_deref().unwrap_or_default(),
+            Held::Packed(packed) => packed.name(),
+        }
     }
 }
 
@@ -198,7 +206,7 @@ type Place = u64;
 
 struct State<K> {
     /// The objects of each app, by name. There are few.
-    by_app: HashMap<Arc<AppKey>, Vec<Entry<K>>>,
+    by_app: HashMap<Arc<AppKey>, Box<[Entry<K>]>>,
     /// Under which app an object is kept. Nothing is lost if two of them should have one hash: only that one of them has
     /// moved to another app would not be seen.
     kept: HashMap<Place, Arc<AppKey>>,
@@ -210,32 +218,37 @@ impl<K> State<K> {
         Self { by_app: HashMap::new(), kept: HashMap::new(), version }
     }
 
+    fn count(&self, app: &AppKey) -> usize {
+        self.by_app.get(app).map_or(0, |objects| objects.len())
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> State<K> {
     /// Keeps an object of an app; returns what mattered of the one of its name that was there.
     fn insert(&mut self, place: Place, app: &AppKey, entry: Entry<K>) -> Option<u64> {
         let known = self.by_app.get_key_value(app).map(|(app, _)| app.clone());
         let app = known.unwrap_or_else(|| Arc::new(app.clone()));
         self.kept.insert(place, app.clone());
         let objects = self.by_app.entry(app).or_default();
-        match at(objects, &entry.name) {
+        match at(objects, entry.name()) {
             Ok(at) => Some(std::mem::replace(&mut objects[at], entry).matter),
             Err(at) => {
-                objects.reserve_exact(1);
-                objects.insert(at, entry);
+                let mut more = std::mem::take(objects).into_vec();
+                more.reserve_exact(1);
+                more.insert(at, entry);
+                *objects = more.into_boxed_slice();
                 None
             }
         }
-    }
-
-    fn count(&self, app: &AppKey) -> usize {
-        self.by_app.get(app).map_or(0, Vec::len)
     }
 
     /// Lets go of an object of an app; returns its version.
     fn remove(&mut self, app: &AppKey, name: &str) -> Option<u64> {
         let objects = self.by_app.get_mut(app)?;
         let at = at(objects, name).ok()?;
-        let Entry { version, .. } = objects.remove(at);
-        objects.shrink_to_fit();
+        let mut fewer = std::mem::take(objects).into_vec();
+        let Entry { version, .. } = fewer.remove(at);
+        *objects = fewer.into_boxed_slice();
         if objects.is_empty() {
             self.by_app.remove(app);
         }
@@ -390,7 +403,7 @@ where
             let ready = ready(&app, state.count(&app).max(1));
             let matter = (self.matter)(&object);
             let held = if ready { Held::Live(Arc::new(object)) } else { self.packed(object) };
-            let entry = Entry { name, version, matter, held };
+            let entry = Entry { version, matter, held };
             if state.insert(place, &app, entry) == Some(matter) {
                 concerned.seen = Some(app);
             } else {
@@ -419,7 +432,7 @@ where
         let mut state = self.write();
         for entry in state.by_app.get_mut(app).into_iter().flatten() {
             if let Held::Live(object) = &entry.held
-                && let Some(packed) = self.packer.pack(&**object)
+                && let Some(packed) = self.packer.pack(entry.name(), &**object)
             {
                 entry.held = Held::Packed(packed);
             }
@@ -464,14 +477,15 @@ where
     }
 
     fn packed(&self, object: K) -> Held<K> {
-        self.packer.pack(&object).map_or_else(|| Held::Live(Arc::new(object)), Held::Packed)
+        let packed = object.meta().name.as_deref().and_then(|name| self.packer.pack(name, &object));
+        packed.map_or_else(|| Held::Live(Arc::new(object)), Held::Packed)
     }
 
     /// Where an object is looked up, its name, and its app.
-    fn place(&self, meta: &ObjectMeta) -> Option<(Place, Box<str>, Option<AppKey>)> {
+    fn place(&self, meta: &ObjectMeta) -> Option<(Place, String, Option<AppKey>)> {
         let AppKey { namespace, name } = itself(meta)?;
         let place = self.hash.hash_one((namespace, &name));
-        Some((place, name.into_boxed_str(), (self.belongs)(meta)))
+        Some((place, name, (self.belongs)(meta)))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State<K>> {
@@ -484,13 +498,13 @@ where
 }
 
 /// Where an object of an app is, or belongs.
-fn at<K>(objects: &[Entry<K>], name: &str) -> Result<usize, usize> {
-    objects.binary_search_by(|entry| (*entry.name).cmp(name))
+fn at<K: Resource<DynamicType = ()>>(objects: &[Entry<K>], name: &str) -> Result<usize, usize> {
+    objects.binary_search_by(|entry| entry.name().cmp(name))
 }
 
-fn versions<'a, K>(state: &'a State<K>, app: &AppKey) -> Vec<(&'a str, u64)> {
+fn versions<'a, K: Resource<DynamicType = ()>>(state: &'a State<K>, app: &AppKey) -> Vec<(&'a str, u64)> {
     let objects = state.by_app.get(app).into_iter().flatten();
-    objects.map(|entry| (&*entry.name, entry.version)).collect()
+    objects.map(|entry| (entry.name(), entry.version)).collect()
 }
 
 #[cfg(test)]

@@ -20,16 +20,19 @@ pub struct Packer(RwLock<Sample>);
 /// A packed object.
 #[derive(Clone, Debug)]
 pub struct Packed {
+    /// How long its name is, its name, and the rest compressed: one piece of memory, as there are a great many.
     text: Box<[u8]>,
     sample: Sample,
 }
 
 impl Packer {
-    /// Packs an object; none when it cannot be written as JSON.
-    pub fn pack<K: Serialize>(&self, object: &K) -> Option<Packed> {
+    /// Packs an object of this name; none when it cannot be written as JSON, or is called what nothing in Kubernetes can be.
+    pub fn pack<K: Serialize>(&self, name: &str, object: &K) -> Option<Packed> {
+        let length = u8::try_from(name.len()).ok()?;
         let text = serde_json::to_vec(object).ok()?;
         let sample = self.sample(&text);
-        let text = lz4_flex::block::compress_prepend_size_with_dict(&text, &sample).into_boxed_slice();
+        let text = lz4_flex::block::compress_prepend_size_with_dict(&text, &sample);
+        let text = [&[length], name.as_bytes(), &text].concat().into_boxed_slice();
         Some(Packed { text, sample })
     }
 
@@ -51,11 +54,24 @@ impl Packer {
 }
 
 impl Packed {
+    /// The name it was packed with.
+    pub fn name(&self) -> &str {
+        let (name, _) = self.parts();
+        std::str::from_utf8(name).unwrap_or_default()
+    }
+
     /// Reads the object back; none when it is of another type.
     pub fn unpack<K: DeserializeOwned>(&self) -> Option<K> {
-        let text = lz4_flex::block::decompress_size_prepended_with_dict(&self.text, &self.sample).ok()?;
+        let (_, text) = self.parts();
+        let text = lz4_flex::block::decompress_size_prepended_with_dict(text, &self.sample).ok()?;
         // As what is sent is read: the code for all that is in a pod's template is there once.
         serde_json::from_str(std::str::from_utf8(&text).ok()?).ok()
+    }
+
+    /// Its name, and what is compressed.
+    fn parts(&self) -> (&[u8], &[u8]) {
+        let [length, rest @ ..] = &*self.text else { return (&[], &[]) };
+        rest.split_at_checked(usize::from(*length)).unwrap_or_default()
     }
 }
 
@@ -72,7 +88,7 @@ mod tests {
         K: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
     {
         let kind = Packer::default();
-        let small: Vec<Packed> = objects.iter().map(|object| kind.pack(object).unwrap()).collect();
+        let small: Vec<Packed> = objects.iter().map(|object| kind.pack("a", object).unwrap()).collect();
         for (object, one) in objects.iter().zip(&small) {
             assert_eq!(one.unpack::<K>().as_ref(), Some(object));
         }
@@ -106,7 +122,7 @@ mod tests {
         assert!(apps.len() >= 10, "{}", apps.len());
         let kind = Packer::default();
         for app in apps {
-            let back: PhoenixApp = kind.pack(&app).unwrap().unpack().unwrap();
+            let back: PhoenixApp = kind.pack("a", &app).unwrap().unpack().unwrap();
             assert_eq!(serde_json::to_value(back).unwrap(), serde_json::to_value(app).unwrap());
         }
     }
@@ -115,14 +131,18 @@ mod tests {
     fn the_dictionary_grows_with_what_is_packed_and_what_was_packed_stays_readable() {
         let kind = Packer::default();
         let text = |length: usize| (0..length).map(|at| at.to_string()).collect::<String>();
-        let young = kind.pack(&text(20)).unwrap();
-        let grown = kind.pack(&text(200)).unwrap();
-        let next = kind.pack(&text(210)).unwrap();
+        let young = kind.pack("young", &text(20)).unwrap();
+        let grown = kind.pack("grown", &text(200)).unwrap();
+        let next = kind.pack("", &text(210)).unwrap();
         assert!(Arc::ptr_eq(&grown.sample, &next.sample));
         assert!(next.text.len() * 4 < grown.text.len() + text(210).len(), "{}", next.text.len());
-        for (packed, length) in [(young, 20), (grown, 200), (next, 210)] {
+        for (packed, length) in [(&young, 20), (&grown, 200), (&next, 210)] {
             assert_eq!(packed.unpack::<String>(), Some(text(length)));
         }
-        assert_eq!(kind.pack(&"text").unwrap().unpack::<u64>(), None);
+        assert_eq!(kind.pack("a", &"text").unwrap().unpack::<u64>(), None);
+        assert_eq!([young.name(), grown.name(), next.name()], ["young", "grown", ""]);
+        let (longest, longer) = ("n".repeat(255), "n".repeat(256));
+        assert_eq!(kind.pack(&longest, &1).unwrap().name(), longest);
+        assert!(kind.pack(&longer, &1).is_none());
     }
 }

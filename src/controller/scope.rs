@@ -117,7 +117,7 @@ impl Scope {
             apps,
             revisions: begin.typed(Some(of_app), child, whole),
             deployments: begin.typed(Some(of_app), child, whole),
-            replica_sets: begin.metadata::<ReplicaSet>(of_app),
+            replica_sets: begin.replica_sets(of_app),
             // On pods of Deployments, migrations and smoke tests.
             pods: begin.typed(Some(labels::REVISION), child, lean::pod),
             services: begin.typed(Some(of_app), child, whole),
@@ -202,8 +202,11 @@ impl Scope {
         let apps = self.apps.count();
         if apps > 0 && moved > apps / 4 && self.lively.is_empty() {
             self.moved.store(0, Ordering::Relaxed);
-            let mut names = HashSet::new();
-            self.each(|cache| cache.compact(&mut names));
+            // Twice: the first copies fill what was free among the originals, and keep that memory.
+            for _ in 0..2 {
+                let mut names = HashSet::new();
+                self.each(|cache| cache.compact(&mut names));
+            }
         }
         calm
     }
@@ -282,12 +285,12 @@ impl Start<'_> {
         self.watch(self.source(), Some(selector), cache, whole, Some(Box::new(needed)))
     }
 
-    /// The metadata of a kind of which only matters whose it is.
-    fn metadata<K: Child>(&mut self, selector: &str) -> Arc<Cache<PartialObjectMeta<K>>> {
+    /// Of those only matters whose they are.
+    fn replica_sets(&mut self, selector: &str) -> Arc<Cache<PartialObjectMeta<ReplicaSet>>> {
         let source = Source::metadata(self.client.clone(), self.namespace.as_deref());
         let cache = Cache::new(child, self.lively.clone())
-            .minding(|object: &PartialObjectMeta<K>| whose(&object.metadata));
-        self.watch(source, Some(selector), cache, whole, None)
+            .minding(|object: &PartialObjectMeta<ReplicaSet>| whose(&object.metadata));
+        self.watch(source, Some(selector), cache, lean::replica_set, None)
     }
 
     fn source<K: Child>(&self) -> Source<K> {

@@ -367,7 +367,8 @@ fn at_rest(d: &Draft, found: &Found) -> Verdicts {
             (
                 "Serving",
                 format!(
-                    "{serving} of {wanted} pods of revision {stable} serve{}{}",
+                    "{serving} of {wanted} pods of revision {stable} serve{}{}{}",
+                    replacing(d, stable, found),
                     after_promotion(d),
                     following(d)
                 ),
@@ -393,6 +394,15 @@ fn at_rest(d: &Draft, found: &Found) -> Verdicts {
     let waits = found.waits.as_ref().map_or_else(String::new, |why| format!("; {why}"));
     let message = format!("{serving} of {wanted} pods of revision {stable} serve{}{waits}", found.worst);
     progressing(Phase::Degraded, "BelowSize", message)
+}
+
+/// How far a restart is, and what keeps it.
+fn replacing(d: &Draft, stable: &Rev, found: &Found) -> String {
+    let outdated = d.world.deployments.get(stable).map_or(0, |deployment| deployment.outdated);
+    if outdated == 0 {
+        return String::new();
+    }
+    format!("; {outdated} pods have yet to be replaced{}", found.worst)
 }
 
 /// How the Job stands that follows the last rollout, if there is something to say.

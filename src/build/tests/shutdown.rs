@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::symlink, process::ExitStatusExt as _},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -44,7 +44,8 @@ impl Stand {
         let dir = std::env::temp_dir().join(&name);
         fs::create_dir_all(&dir).unwrap();
         let sleep = ["/bin/sleep", "/usr/bin/sleep"].into_iter().find(|path| fs::metadata(path).is_ok());
-        fs::copy(sleep.unwrap(), dir.join(&name)).unwrap();
+        // No copy: while another thread starts a process, a file that has just been written may be busy.
+        symlink(sleep.unwrap(), dir.join(&name)).unwrap();
         Self { name, dir }
     }
 

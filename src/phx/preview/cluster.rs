@@ -251,6 +251,7 @@ impl Simulated {
             deployment.observed = true;
             deployment.pods = deployment.replicas;
             deployment.available = deployment.replicas;
+            deployment.outdated = 0;
             pods.insert(revision.clone(), PodsObs { total: deployment.replicas, ..PodsObs::default() });
             let selected = match world.service.as_ref().map(|service| &service.selector) {
                 Some(Selector::Wide) => true,

@@ -438,6 +438,20 @@ fn a_restart_under_way_holds_up_neither_a_release_nor_an_autoscaler() {
 }
 
 #[test]
+fn a_restart_that_is_stuck_says_what_keeps_it() {
+    let mut scene = Scene::stable();
+    let deployment = scene.world.deployments.get_mut("v1").unwrap();
+    (deployment.pods, deployment.available, deployment.outdated) = (4, 3, 3);
+    scene.world.pods.get_mut("v1").unwrap().worst = Some("shop-1 cannot pull its image".to_owned());
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Healthy));
+    assert_eq!(
+        scene.status.message,
+        "3 of 3 pods of revision v1 serve; 3 pods have yet to be replaced; shop-1 cannot pull its image"
+    );
+}
+
+#[test]
 fn a_lost_status_is_taken_over_from_the_revisions() {
     let mut scene = Scene::stable();
     scene.store("v0", |revision| {
