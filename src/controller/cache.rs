@@ -402,7 +402,8 @@ where
         if let Some(app) = app {
             let ready = ready(&app, state.count(&app).max(1));
             let matter = (self.matter)(&object);
-            let held = if ready { Held::Live(Arc::new(object)) } else { self.packed(object) };
+            let packed = if ready { None } else { self.packed(&object) };
+            let held = packed.map_or_else(|| Held::Live(Arc::new(object)), Held::Packed);
             let entry = Entry { version, matter, held };
             if state.insert(place, &app, entry) == Some(matter) {
                 concerned.seen = Some(app);
@@ -432,7 +433,7 @@ where
         let mut state = self.write();
         for entry in state.by_app.get_mut(app).into_iter().flatten() {
             if let Held::Live(object) = &entry.held
-                && let Some(packed) = self.packer.pack(entry.name(), &**object)
+                && let Some(packed) = self.packed(object)
             {
                 entry.held = Held::Packed(packed);
             }
@@ -476,9 +477,8 @@ where
         }
     }
 
-    fn packed(&self, object: K) -> Held<K> {
-        let packed = object.meta().name.as_deref().and_then(|name| self.packer.pack(name, &object));
-        packed.map_or_else(|| Held::Live(Arc::new(object)), Held::Packed)
+    fn packed(&self, object: &K) -> Option<Packed> {
+        self.packer.pack(object.meta().name.as_deref()?, object)
     }
 
     /// Where an object is looked up, its name, and its app.

@@ -47,12 +47,14 @@ pub fn pod(text: &str) -> serde_json::Result<Pod> {
             container.allocated_resources = None;
             container.resources = None;
         }
-        for condition in status.conditions.iter_mut().flatten() {
-            condition.last_transition_time = None;
-            condition.last_probe_time = None;
-            condition.observed_generation = None;
+        if let Some(conditions) = &mut status.conditions {
+            conditions.retain(|condition| CONDITIONS.contains(&&*condition.type_));
+            for condition in conditions {
+                condition.last_transition_time = None;
+                condition.last_probe_time = None;
+                condition.observed_generation = None;
+            }
         }
-        status.conditions.get_or_insert_default().retain(|condition| CONDITIONS.contains(&&*condition.type_));
         PodStatus {
             host_ip: None,
             host_ips: None,
