@@ -59,8 +59,10 @@ pub async fn run(lab: &Arc<Lab>, at_once: usize, cases: Vec<Case>) -> Result<Jud
                 }
             }
             Err(error) => {
-                eprintln!("\ncase {name} FAILED: {error:#}\n");
-                failed.push(name);
+                let error = format!("{error:#}");
+                eprintln!("\ncase {name} FAILED: {error}\n");
+                let why = error.lines().next().unwrap_or_default();
+                failed.push(format!("{name} ({})", why.chars().take(300).collect::<String>()));
             }
         }
     }

@@ -190,11 +190,17 @@ async fn a_crash_fails_the_bake(space: Arc<Space>) -> Result<()> {
     ensure!(baking.bake.is_some(), "{baking:#?}");
     let v2 = baking.stable.clone().context("nothing is stable")?;
     space.wait("the new workers", PATIENCE, |seen| switched(seen, &v2)).await?;
-    let pod = space.record().look(|seen| {
-        let mut pods = seen.all("Pod").filter(|pod| label(pod, labels::WORKER) == "jobs");
+    // One that is up: who plays the kubelet writes nothing more about it.
+    let up = |seen: &Seen| {
+        let mut pods = seen.all("Pod").filter(|pod| {
+            label(pod, labels::WORKER) == "jobs"
+                && label(pod, labels::REVISION) == v2
+                && pod.pointer("/metadata/deletionTimestamp").is_none()
+                && seen.is_ready(pod["metadata"]["name"].as_str().unwrap_or_default())
+        });
         pods.find_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
-    });
-    let pod = pod.context("no pod of the worker")?;
+    };
+    let pod = space.wait("a pod of the worker that is up", PATIENCE, up).await?;
     let patch = json!({"status": {
         "conditions": [{"type": "Ready", "status": "False"}],
         "containerStatuses": [{"name": "app", "image": "x", "imageID": "", "ready": false, "restartCount": 3,
@@ -368,7 +374,14 @@ async fn rollout(space: Arc<Space>, name: &'static str, moments: &[Moment]) -> R
     }
     let healthy = space.wait_phase("shop", generation, Phase::Healthy, PATIENCE).await?;
     let v2 = healthy.stable.context("nothing is stable")?;
-    let done = |seen: &Seen| switched(seen, &v2).and_then(|()| fixtures::settled(seen, "shop"));
+    let scaled_down = |seen: &Seen| {
+        let others = |one: &&Value| label(one, labels::REVISION) != v2;
+        seen.all("Deployment").filter(others).all(|one| one["spec"]["replicas"] == 0)
+    };
+    let done = |seen: &Seen| {
+        let ended = switched(seen, &v2).and_then(|()| fixtures::settled(seen, "shop"));
+        ended.filter(|()| scaled_down(seen))
+    };
     space.wait("the end of all that follows", PATIENCE, done).await?;
     let end = space.record().look(|seen| {
         judge(seen)?;

@@ -7,6 +7,7 @@
 mod apply;
 mod backoff;
 mod cache;
+mod client;
 mod crowd;
 pub(crate) mod drift;
 mod errors;

@@ -19,6 +19,7 @@ use tracing::Instrument as _;
 use super::{
     backoff::{Backoff, jitter},
     cache::AppKey,
+    client,
     crowd::Crowd,
     events::Recorder,
     freshness::Freshness,
@@ -196,10 +197,8 @@ async fn lead(
 
 async fn client(options: &Options) -> anyhow::Result<Client> {
     let mut config = Config::infer().await.context("finding the API server (KUBECONFIG, or in a pod)")?;
-    // Its retries may hold one call for minutes; ours go through the queue.
-    config.default_retry = false;
     config.connect_timeout = Some(options.call_timeout);
-    Client::try_from(config).context("making a client of the API server")
+    client::connect(&config).context("making a client of the API server")
 }
 
 fn assemble(

@@ -99,6 +99,8 @@ fn is_container(frame: &str) -> bool {
         return true;
     }
     frame.starts_with("__")
+        // code without a name
+        || frame.starts_with("0x")
         || frame == "malloc"
         || frame == "realloc"
         || frame == "calloc"
@@ -114,7 +116,7 @@ mod tests {
     fn holders_are_summed_up_and_sorted() {
         let stacks = "main;phoenix_operator::controller::cache::put;serde_json::read;alloc::raw_vec::grow;malloc 100\n\
                       main;phoenix_operator::controller::cache::put;serde_json::read::h0123456789abcdef;_$LT$alloc..vec..Vec$LT$T$GT$$GT$::push;; 50\n\
-                      main;ring::init;_RNvCsfLfy6EI15iL_7___rustc11___rdl_alloc;malloc 120\n\
+                      main;ring::init;0x7f0a4d0a57b9;_RNvCsfLfy6EI15iL_7___rustc11___rdl_alloc;malloc 120\n\
                       nothing\n";
         let holders = greatest(stacks);
         assert_eq!(holders.len(), 2);

@@ -296,8 +296,9 @@ fn holders(figures: &Figures) -> String {
          | KiB | asked for by | within |\n|---|---|---|\n",
     );
     for holder in holders {
-        let _ =
-            writeln!(page, "| {:.0} | `{}` | `{}` |", kib(holder.bytes) / 1024.0, holder.by, holder.within);
+        let name = |name: &str| if name.is_empty() { "-".to_owned() } else { format!("`{name}`") };
+        let (by, within) = (name(&holder.by), name(&holder.within));
+        let _ = writeln!(page, "| {:.0} | {by} | {within} |", kib(holder.bytes) / 1024.0);
     }
     page.push('\n');
     page
