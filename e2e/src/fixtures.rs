@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::audit::{Audit, Request, is_asked};
 use crate::harness::{Judged, Lab, Seen, Space};
 
 /// How long anything may take that ought to take seconds.
@@ -83,6 +84,14 @@ async fn one(lab: &Arc<Lab>, name: &str, case: fn(Arc<Space>) -> Running) -> Res
     println!("case {name}: {:?}, statuses {judged:?}", began.elapsed());
     space.close().await?;
     Ok(judged)
+}
+
+/// Waits until nothing is asked in the space's namespace any more, and returns where the audit log ends then. The event that
+/// tells of a rollout's end, and what is noted on its revision, follow the status.
+pub async fn at_rest(space: &Space, audit: &Audit) -> Result<u64> {
+    let counts = |request: &Request| request.namespace == space.name() && is_asked(request);
+    audit.until_rest(Duration::from_secs(1), PATIENCE, counts).await?;
+    audit.end()
 }
 
 /// An image whose tag says how its pods behave.

@@ -109,7 +109,7 @@ async fn suspended_apps_are_left_alone(space: Arc<Space>) -> Result<()> {
     let audit = Audit::new(space.lab().cluster().audit_log());
     let first = space.roll_out("shop", &plain("v1")).await?;
     let pods = space.record().look(|seen| pod_uids(seen, "shop"));
-    let start = audit.end()?;
+    let start = fixtures::at_rest(&space, &audit).await?;
 
     let generation = space.apply("shop", &with(plain("v2"), &json!({"suspend": true}))).await?;
     let status = space.wait_phase("shop", generation, Phase::Suspended, PATIENCE).await?;

@@ -18,6 +18,7 @@ async fn databases_change_in_phases() -> Result<()> {
         what_comes_before,
         a_backup_fails,
         a_contract_comes_last,
+        a_contract_forbids_a_revert,
         a_contract_is_tried_again,
         migrations_are_rolled_back,
         a_budget_bounds_a_rollout,
@@ -150,6 +151,29 @@ async fn a_contract_comes_last(space: Arc<Space>) -> Result<()> {
     // The database is as it was.
     let rolled = space.record().look(|seen| jobs(seen, &v2).contains_key("rollback"));
     ensure!(!rolled && status.follow_up.is_none(), "{status:#?}");
+    Ok(())
+}
+
+/// The spec of the release before, as `git revert` brings it: not a pod of it is made, unless a person insists.
+async fn a_contract_forbids_a_revert(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    let v1 = space.roll_out("shop", &migrating("v1")).await?.stable.context("nothing is stable")?;
+    let contract = phases("v2", &json!({"contract": {"command": ["/app/bin/contract"]}}));
+    let generation = space.apply("shop", &contract).await?;
+    let done = followed(FollowUpKind::Contract, FollowUpState::Succeeded);
+    let v2 = space.wait_for("shop", generation, "the contract", PATIENCE, done).await?.stable;
+    let before = space.record().look(|seen| last_pod(seen, &v1));
+
+    let generation = space.apply("shop", &migrating("v1")).await?;
+    let status = space.wait_phase("shop", generation, Phase::Failed, PATIENCE).await?;
+    let verdict = status.candidate.and_then(|candidate| candidate.verdict).context("no verdict")?;
+    ensure!(verdict.reason == "BehindContract" && status.stable == v2, "{verdict:#?}");
+    println!("{}", verdict.message);
+    ensure!(space.record().look(|seen| last_pod(seen, &v1)) == before, "a pod of v1 was made");
+
+    space.phx(&["rollback", "shop", "--force"]).await?.coded(0)?;
+    let status = space.wait_phase("shop", generation, Phase::Healthy, PATIENCE).await?;
+    ensure!(status.stable.as_ref() == Some(&v1) && status.candidate.is_none(), "{status:#?}");
     Ok(())
 }
 

@@ -1,10 +1,9 @@
 //! What people change or delete by hand comes back, and what is not the app's is left alone.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::audit::{Audit, Request, effects, is_asked};
+use e2e::audit::{Audit, effects, is_asked};
 use e2e::fixtures::{self, PATIENCE, condition, message, migrating, plain, pod_uids, templates, with};
 use e2e::harness::{Lab, Seen, Space};
 use phoenix_operator::api::{Phase, PhoenixAppStatus, labels};
@@ -29,9 +28,6 @@ async fn children_are_repaired() -> Result<()> {
     fixtures::run(&lab, 2, cases).await?;
     Ok(())
 }
-
-/// How long nothing is asked before it counts as rest.
-const SETTLED: Duration = Duration::from_secs(1);
 
 fn healthy(status: &PhoenixAppStatus) -> bool {
     status.phase == Some(Phase::Healthy) && status.ready_replicas == 2
@@ -237,10 +233,7 @@ async fn an_unchanged_apply_writes_nothing(space: Arc<Space>) -> Result<()> {
     let _operator = space.operator().await?;
     let audit = Audit::new(space.lab().cluster().audit_log());
     rolled_out(&space).await?;
-    let counts = |r: &Request| r.namespace == space.name() && is_asked(r);
-    // The event that tells of it, and what is noted on the revision, follow the status.
-    audit.until_rest(SETTLED, PATIENCE, counts).await?;
-    let start = audit.end()?;
+    let start = fixtures::at_rest(&space, &audit).await?;
     space.apply("shop", &migrating("v1")).await?;
     space.kubectl(&["label", "phoenixapp/shop", "team=a"], None).await?;
     space.kubectl(&["annotate", "phoenixapp/shop", "note=b"], None).await?;
@@ -251,7 +244,7 @@ async fn an_unchanged_apply_writes_nothing(space: Arc<Space>) -> Result<()> {
     let status = space.wait_phase("shop", generation, Phase::Healthy, PATIENCE).await?;
     ensure!(status.attempt == 1, "{status:#?}");
     let mut asked = audit.of_operator(start).await?;
-    asked.retain(counts);
+    asked.retain(|request| request.namespace == space.name() && is_asked(request));
     let told: Vec<String> =
         asked.iter().map(|r| format!("{} {} {} at {}", r.verb, r.resource, r.name, r.at)).collect();
     ensure!(

@@ -37,7 +37,8 @@ async fn workers() -> Result<()> {
     let ends = ENDS.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(alone) = ends.get("left_alone") else { return Ok(()) };
     for (name, end) in ends.iter() {
-        ensure!(end == alone, "{name}: {end:#?}\nleft alone: {alone:#?}");
+        ensure!(end.0 == alone.0, "{name} made and deleted {:?}, left alone {:?}", end.0, alone.0);
+        ensure!(end.1 == alone.1, "{name}: there are {:#?}, left alone {:#?}", end.1, alone.1);
     }
     println!("{} kills or series of them end as if there had been none", ends.len() - 1);
     Ok(())

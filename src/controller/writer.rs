@@ -402,13 +402,14 @@ mod tests {
     use kube::Config;
 
     use super::*;
+    use crate::controller::client;
 
     /// A writer to an API server that takes connections and answers none.
     fn silent(tenure: Tenure) -> (std::net::TcpListener, Writer) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let client = Client::try_from(Config::new(address.parse().unwrap())).unwrap();
+        let client = client::connect(&Config::new(address.parse().unwrap())).unwrap();
         let freshness = Arc::new(Mutex::new(Freshness::default()));
         let metrics = Metrics::new().unwrap();
         (listener, Writer::new(client, Duration::from_mins(1), tenure, metrics, freshness))

@@ -103,7 +103,7 @@ struct Command<'a> {
 }
 
 /// Word of `rollback`: to a revision that a contract has taken something from, too.
-const FORCE: &str = "force";
+pub(super) const FORCE: &str = "force";
 /// Word of `rollback`: the migrations of the revision that is left are rolled back, too.
 const WITH_MIGRATIONS: &str = "with-migrations";
 

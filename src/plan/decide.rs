@@ -118,7 +118,7 @@ pub(super) fn end(d: &mut Draft, outcome: Outcome, reason: &str, message: &str) 
     let held = outcome == Outcome::Failed
         && d.goal.on_failure == OnFailure::Pause
         && d.status.stable.is_some()
-        && reason != migration::FAILED;
+        && ![migration::FAILED, follow_up::BEHIND_CONTRACT].contains(&reason);
     if let Some(candidate) = d.status.candidate.as_mut() {
         candidate.progress = None;
         candidate.verdict = Some(Verdict {
@@ -170,6 +170,11 @@ pub(super) fn revert(d: &mut Draft, to: &Rev, asked: &str, outcome: Outcome, rea
 
 /// An attempt under way: gate after gate.
 fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
+    if let Some(why) = follow_up::forbids(d, &candidate.revision) {
+        end(d, Outcome::Failed, follow_up::BEHIND_CONTRACT, &why);
+        let ended = d.status.candidate.clone();
+        return ended.map_or_else(Found::default, |ended| back(d, &ended));
+    }
     let later = || Gate::Waiting(format!("revision {} has no pods yet", candidate.revision));
     let secrets = secrets(d, &candidate.revision);
     let mut found = Found { secrets, pods: later(), traffic: later(), ..Found::default() };

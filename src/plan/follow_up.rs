@@ -4,7 +4,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::{JobFailure, JobObs, JobState, Rev, RevisionObs};
-use super::{Draft, Facts, Write, budget, clock, migration, workers};
+use super::{Draft, Facts, Write, budget, clock, command, migration, workers};
 use crate::api::{FollowUp, FollowUpKind, FollowUpState, PhoenixAppStatus};
 
 /// The reason when a person gave it up.
@@ -363,14 +363,32 @@ fn set(d: &mut Draft, change: impl FnOnce(&mut FollowUp)) {
     }
 }
 
-/// The revision whose contract took away what `to` needs: a newer one, unless `to` went through the same contract.
+/// Reason of an attempt that a contract forbids.
+pub(super) const BEHIND_CONTRACT: &str = "BehindContract";
+
+/// The revision whose contract took away what `to` needs: a newer one, unless `to` went through the same contract or is
+/// the same code.
 pub(super) fn locked_by(d: &Draft, to: &Rev) -> Option<Rev> {
     let revision = d.world.revisions.get(to)?;
     let locks = |other: &RevisionObs| {
-        let same = revision.contracted && revision.contract_key == other.contract_key;
-        other.contracted && other.number > revision.number && !same
+        let same_contract = revision.contracted && revision.contract_key == other.contract_key;
+        let same_code = !revision.image.is_empty() && revision.image == other.image;
+        other.contracted && other.number > revision.number && !same_contract && !same_code
     };
     d.world.revisions.iter().find(|(_, other)| locks(other)).map(|(name, _)| name.clone())
+}
+
+/// Why the spec of an earlier release is not tried again: what it needs is not in the database any more.
+pub(super) fn forbids(d: &Draft, revision: &Rev) -> Option<String> {
+    d.status.stable.as_ref()?;
+    let newer = locked_by(d, revision)?;
+    Some(format!(
+        "the spec is that of revision {revision} again, which may need what the contract of revision {newer} has removed \
+         from the database; release one that does not, or, if you know that {revision} does not, return to it by the \
+         command `rollback {revision}/{} {revision} {}`",
+        d.status.attempt,
+        command::FORCE
+    ))
 }
 
 /// Only force goes back from the stable revision: its contract, or another's, took away what the one before it needs.

@@ -686,6 +686,7 @@ impl Conditions<'_, '_> {
 fn about_something_else(verdict: &Verdict) -> bool {
     [
         migration::FAILED,
+        follow_up::BEHIND_CONTRACT,
         proof::ANALYSIS_FAILED,
         proof::SMOKE_TEST_FAILED,
         route::NOT_ACCEPTED,

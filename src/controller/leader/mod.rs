@@ -135,10 +135,14 @@ impl Candidate {
         let mut released = self.put(None, &version).await;
         if matches!(released, Err(Failed::Refused)) {
             // The last renewal was carried out, and its answer not waited for.
-            if let Ok(Some(Record { holder, version, .. })) = self.get().await
-                && holder.as_deref() == Some(self.election.identity())
-            {
-                released = self.put(None, &version).await;
+            match self.get().await {
+                Ok(Some(Record { holder, version, .. }))
+                    if holder.as_deref() == Some(self.election.identity()) =>
+                {
+                    released = self.put(None, &version).await;
+                }
+                Ok(_) => {}
+                Err(failed) => released = Err(failed),
             }
         }
         match released {

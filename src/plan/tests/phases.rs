@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::scene::{Scene, failed};
 use crate::api::{
-    CommandAnswer, EffectiveStatus, FollowUpKind, FollowUpState, Outcome, Phase, Stage, StrategyKind,
+    CommandAnswer, EffectiveStatus, FollowUpKind, FollowUpState, OnFailure, Outcome, Phase, Stage,
+    StrategyKind,
 };
 use crate::plan::{EventKind, JobState, MigrationPod, Plan, Write, events};
 
@@ -352,6 +353,57 @@ fn behind_a_contract_a_rollback_needs_force() {
     scene.settle();
     assert_eq!(answer(&scene).0, CommandAnswer::Accepted, "{}", answer(&scene).1);
     assert_eq!(scene.status.stable.as_deref(), Some("v1"));
+}
+
+#[test]
+fn behind_a_contract_the_spec_of_an_earlier_release_is_not_tried_again() {
+    let mut scene = contracted();
+    scene.goal.on_failure = OnFailure::Pause;
+    scene.ask("v1");
+    let plan = scene.settle();
+    assert!(made(&plan).is_empty());
+    assert_eq!(scene.world.asked("v1"), 0, "no pod of it was asked for");
+    assert_eq!((scene.status.phase, scene.status.stable.as_deref()), (Some(Phase::Failed), Some("v2")));
+    assert_eq!((scene.condition("Ready"), scene.condition("Stalled")), (Some("False"), Some("True")));
+    let verdict = scene.status.candidate.clone().unwrap().verdict.unwrap();
+    assert_eq!(verdict.reason, "BehindContract");
+    assert!(verdict.returned && !verdict.held, "{verdict:?}");
+    let attempt = scene.status.attempt;
+    let cure = format!("`rollback v1/{attempt} v1 force`");
+    assert!(verdict.message.contains("the contract of revision v2") && verdict.message.contains(&cure));
+    assert!(scene.status.message.contains(&cure), "{}", scene.status.message);
+    assert!(scene.settle().writes.is_empty(), "at rest");
+
+    let mut again = scene.clone();
+    command(&mut again, "retry", "");
+    again.settle();
+    assert_eq!(answer(&again).0, CommandAnswer::Accepted);
+    assert_eq!((again.status.phase, again.status.stable.as_deref()), (Some(Phase::Failed), Some("v2")));
+    assert_eq!(again.status.attempt, attempt + 1);
+
+    let mut forced = scene.clone();
+    command(&mut forced, "rollback", "v1 force");
+    forced.settle();
+    assert_eq!(answer(&forced).0, CommandAnswer::Accepted, "{}", answer(&forced).1);
+    assert_eq!(forced.status.stable.as_deref(), Some("v1"));
+    assert!(forced.status.candidate.is_none());
+
+    scene.ask("v2");
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Healthy), "{}", scene.status.message);
+}
+
+#[test]
+fn behind_a_contract_the_same_code_may_return() {
+    let mut scene = contracted();
+    for name in ["v1", "v2"] {
+        scene.store(name, |revision| revision.image = "shop:1".to_owned());
+    }
+    scene.ask("v1");
+    scene.settle();
+    let candidate = scene.status.candidate.as_ref().unwrap();
+    assert!(candidate.revision == "v1" && candidate.verdict.is_none(), "{candidate:?}");
+    assert_eq!(scene.status.phase, Some(Phase::RollingOut), "{}", scene.status.message);
 }
 
 #[test]
