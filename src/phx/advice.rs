@@ -2,6 +2,7 @@
 
 use super::view::{FollowUpView, StepState, View};
 use crate::api::{FollowUpKind, FollowUpState, Phase};
+use crate::plan::BEHIND_CONTRACT;
 
 /// Commands that help now, each with a word on what it does; none while all goes by itself.
 pub fn advice(view: &View) -> Vec<String> {
@@ -43,9 +44,16 @@ pub fn advice(view: &View) -> Vec<String> {
             if attempt.is_some_and(|attempt| attempt.held) {
                 advice.push(line("abort", "everything returns to the stable revision"));
             }
-            advice.push(line("retry", "tries the same spec again"));
-            advice.push("or correct the spec and apply it".to_owned());
-            advice.push(line("logs --candidate", "what its pods said, while they are there"));
+            let forbidden = view.gates.iter().any(|gate| gate.reason == BEHIND_CONTRACT);
+            if let Some(attempt) = attempt.filter(|_| forbidden) {
+                advice.push("apply a spec that needs nothing of what the contract removed".to_owned());
+                let back = format!("rollback {name} {} --force", attempt.revision);
+                advice.push(format!("kubectl phx {back}: returns to it nevertheless"));
+            } else {
+                advice.push(line("retry", "tries the same spec again"));
+                advice.push("or correct the spec and apply it".to_owned());
+                advice.push(line("logs --candidate", "what its pods said, while they are there"));
+            }
         }
         Phase::Blocked => {
             advice.push("cure what the message names; the operator goes on by itself then".to_owned());

@@ -147,7 +147,8 @@ pub(super) fn revert(d: &mut Draft, to: &Rev, asked: &str, outcome: Outcome, rea
     d.status.promotion += 1;
     d.status.attempt += 1;
     // What was tried last is not to be tried again by itself; a newer spec is.
-    let revision = d.status.candidate.take().map_or(from, |candidate| candidate.revision);
+    let tried = d.status.candidate.take().map(|candidate| candidate.revision);
+    let revision = tried.filter(|tried| tried != to).unwrap_or(from);
     d.status.candidate = Some(Candidate {
         revision,
         attempt: d.status.attempt,
@@ -170,10 +171,17 @@ pub(super) fn revert(d: &mut Draft, to: &Rev, asked: &str, outcome: Outcome, rea
 
 /// An attempt under way: gate after gate.
 fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
-    if let Some(why) = follow_up::forbids(d, &candidate.revision) {
+    if !migration::in_flight(d, candidate)
+        && let Some(why) = follow_up::forbids(d, &candidate.revision)
+    {
         end(d, Outcome::Failed, follow_up::BEHIND_CONTRACT, &why);
-        let ended = d.status.candidate.clone();
-        return ended.map_or_else(Found::default, |ended| back(d, &ended));
+        let Some(ended) = d.status.candidate.as_mut() else { return Found::default() };
+        // Nothing of it was made, so a person may insist however the stable revision fares.
+        if let Some(verdict) = ended.verdict.as_mut() {
+            verdict.returned = true;
+        }
+        let ended = ended.clone();
+        return back(d, &ended);
     }
     let later = || Gate::Waiting(format!("revision {} has no pods yet", candidate.revision));
     let secrets = secrets(d, &candidate.revision);
@@ -453,7 +461,10 @@ fn record_facts(d: &mut Draft) {
         };
         wanted.push((stable, facts));
     }
-    if let Some(candidate) = &d.status.candidate {
+    // One that was not even begun is no newer for it.
+    let forbidden = |verdict: &Verdict| verdict.reason == follow_up::BEHIND_CONTRACT;
+    let begun = |candidate: &&Candidate| !candidate.verdict.as_ref().is_some_and(forbidden);
+    if let Some(candidate) = d.status.candidate.as_ref().filter(begun) {
         let outcome = candidate.verdict.as_ref().map(|verdict| verdict.outcome);
         let facts = Facts { attempt: Some(candidate.attempt), outcome, ..Facts::default() };
         wanted.push((candidate.revision.clone(), facts));

@@ -34,7 +34,8 @@ pub fn events(old: &PhoenixAppStatus, new: &PhoenixAppStatus) -> Vec<Event> {
     if new.stable != old.stable
         && let Some(stable) = &new.stable
     {
-        let rolled_out = old.candidate.as_ref().is_some_and(|candidate| candidate.revision == *stable);
+        let tried = old.candidate.as_ref().filter(|candidate| candidate.verdict.is_none());
+        let rolled_out = tried.is_some_and(|candidate| candidate.revision == *stable);
         events.push(match &old.stable {
             _ if rolled_out => normal("Promoted", format!("revision {stable} is stable")),
             Some(left) => normal("Reverted", format!("revision {stable} is stable again, instead of {left}")),

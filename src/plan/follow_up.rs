@@ -364,31 +364,47 @@ fn set(d: &mut Draft, change: impl FnOnce(&mut FollowUp)) {
 }
 
 /// Reason of an attempt that a contract forbids.
-pub(super) const BEHIND_CONTRACT: &str = "BehindContract";
+pub const BEHIND_CONTRACT: &str = "BehindContract";
 
-/// The revision whose contract took away what `to` needs: a newer one, unless `to` went through the same contract or is
-/// the same code.
+/// The revision whose contract took away what `to` needs: a newer one, unless `to` went through the same contract or its
+/// code is known to do without.
 pub(super) fn locked_by(d: &Draft, to: &Rev) -> Option<Rev> {
     let revision = d.world.revisions.get(to)?;
+    let stored = || d.world.revisions.iter();
+    // It contracted then or later, or serves now.
+    let same_code = |other: &RevisionObs| {
+        !revision.image.is_empty()
+            && stored().filter(|(_, one)| one.image == revision.image).any(|(name, one)| {
+                one.contracted && one.number >= other.number || d.status.stable.as_ref() == Some(name)
+            })
+    };
     let locks = |other: &RevisionObs| {
         let same_contract = revision.contracted && revision.contract_key == other.contract_key;
-        let same_code = !revision.image.is_empty() && revision.image == other.image;
-        other.contracted && other.number > revision.number && !same_contract && !same_code
+        other.contracted && other.number > revision.number && !same_contract && !same_code(other)
     };
-    d.world.revisions.iter().find(|(_, other)| locks(other)).map(|(name, _)| name.clone())
+    stored().find(|(_, other)| locks(other)).map(|(name, _)| name.clone())
 }
 
-/// Why the spec of an earlier release is not tried again: what it needs is not in the database any more.
+/// Why the spec of an earlier release is not tried again: what it needs may not be in the database any more.
 pub(super) fn forbids(d: &Draft, revision: &Rev) -> Option<String> {
     d.status.stable.as_ref()?;
     let newer = locked_by(d, revision)?;
-    Some(format!(
+    let why = format!(
         "the spec is that of revision {revision} again, which may need what the contract of revision {newer} has removed \
-         from the database; release one that does not, or, if you know that {revision} does not, return to it by the \
-         command `rollback {revision}/{} {revision} {}`",
-        d.status.attempt,
-        command::FORCE
-    ))
+         from the database; "
+    );
+    // Only what has run before can be returned to.
+    let ran =
+        d.world.revisions.get(revision).is_some_and(|stored| stored.migrated || !stored.needs_migration);
+    Some(if ran {
+        let (attempt, force) = (d.status.attempt, command::FORCE);
+        format!(
+            "{why}release one that does not, or, if you know that {revision} does not, return to it by the command \
+             `rollback {revision}/{attempt} {revision} {force}`"
+        )
+    } else {
+        format!("{why}release one that does not; any change of the spec is another revision")
+    })
 }
 
 /// Only force goes back from the stable revision: its contract, or another's, took away what the one before it needs.
@@ -406,7 +422,11 @@ pub(super) fn is_final(d: &Draft) -> bool {
 /// Of a revision that is not stored any more, the status tells whether its contract was done.
 pub(super) fn was_contracted(d: &Draft, revision: &Rev) -> bool {
     let told = d.status.rollback_safe == Some(false) && d.status.stable.as_ref() == Some(revision);
-    told && !previous_is_locked(d)
+    let done = d.status.follow_up.as_ref().is_some_and(|last| {
+        (last.kind, last.state) == (FollowUpKind::Contract, FollowUpState::Succeeded)
+            && last.revision == *revision
+    });
+    done || (told && !previous_is_locked(d))
 }
 
 fn previous_is_locked(d: &Draft) -> bool {

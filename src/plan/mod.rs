@@ -37,6 +37,7 @@ use analysis::Measurement;
 
 pub use decide::is_new;
 pub use events::{Event, EventKind, events};
+pub use follow_up::BEHIND_CONTRACT;
 pub use migration::LOG_QUOTE;
 pub use report::SECRET_REGENERATED;
 pub use strategy::may_stand;

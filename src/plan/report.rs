@@ -296,10 +296,12 @@ fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> 
     };
     let target = format!("{}/{}", candidate.revision, candidate.attempt);
     let retry = annotate(d, &format!("retry {target}"));
-    let cure = format!("change the spec, or {retry}");
+    // It says itself what helps, and another attempt does not.
+    let forbidden = verdict.reason == follow_up::BEHIND_CONTRACT;
+    let cure = if forbidden { String::new() } else { format!("; change the spec, or {retry}") };
     let Some(stable) = &d.status.stable else {
         let message =
-            format!("revision {}: {}; what serves stays; {cure}", candidate.revision, verdict.message);
+            format!("revision {}: {}; what serves stays{cure}", candidate.revision, verdict.message);
         return stalled(phase, &verdict.reason, message);
     };
     if verdict.held {
@@ -314,7 +316,7 @@ fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> 
     }
     if verdict.returned {
         let message = format!(
-            "revision {} was not promoted: {}; {} of {} pods of revision {stable} serve{}{}; {cure}",
+            "revision {} was not promoted: {}; {} of {} pods of revision {stable} serve{}{}{cure}",
             candidate.revision,
             verdict.message,
             d.world.serving(stable).min(d.goal.replicas),
@@ -334,7 +336,7 @@ fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> 
         found.worst
     );
     if found.overdue {
-        stalled(phase, &verdict.reason, format!("{message}; what serves stays; {cure}"))
+        stalled(phase, &verdict.reason, format!("{message}; what serves stays{cure}"))
     } else {
         progressing(Phase::RollingBack, "RollingBack", message)
     }

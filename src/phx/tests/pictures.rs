@@ -30,6 +30,21 @@ fn colours_change_nothing_but_colours() {
 }
 
 #[test]
+fn behind_a_contract_force_is_recommended_and_no_other_attempt() {
+    let mut view = view::view(&scene::migration_failed().0);
+    let all = |view: &view::View| crate::phx::advice::advice(view).join("\n");
+    assert!(all(&view).contains("kubectl phx retry shop"), "{}", all(&view));
+    for gate in &mut view.gates {
+        gate.reason = crate::plan::BEHIND_CONTRACT.to_owned();
+    }
+    let says = all(&view);
+    assert!(
+        says.contains("kubectl phx rollback shop 7f3a9c1d2e --force") && !says.contains("retry"),
+        "{says}"
+    );
+}
+
+#[test]
 fn explain_says_it_in_one_paragraph() {
     let paragraphs: Vec<String> = scene::all()
         .into_iter()

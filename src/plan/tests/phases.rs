@@ -374,6 +374,8 @@ fn behind_a_contract_the_spec_of_an_earlier_release_is_not_tried_again() {
     assert!(scene.status.message.contains(&cure), "{}", scene.status.message);
     assert!(scene.settle().writes.is_empty(), "at rest");
 
+    assert_eq!(scene.world.revisions["v1"].attempt, 1, "it was not begun, and is no newer for it");
+
     let mut again = scene.clone();
     command(&mut again, "retry", "");
     again.settle();
@@ -387,6 +389,10 @@ fn behind_a_contract_the_spec_of_an_earlier_release_is_not_tried_again() {
     assert_eq!(answer(&forced).0, CommandAnswer::Accepted, "{}", answer(&forced).1);
     assert_eq!(forced.status.stable.as_deref(), Some("v1"));
     assert!(forced.status.candidate.is_none());
+    let ended = forced.status.history.first().unwrap();
+    assert!(ended.revision == "v2" && ended.outcome == Outcome::RolledBack, "{ended:?}");
+    let told = events(&scene.status, &forced.status);
+    assert!(told.iter().any(|event| event.reason == "Reverted"), "{told:?}");
 
     scene.ask("v2");
     scene.settle();
@@ -394,16 +400,78 @@ fn behind_a_contract_the_spec_of_an_earlier_release_is_not_tried_again() {
 }
 
 #[test]
-fn behind_a_contract_the_same_code_may_return() {
+fn behind_a_contract_force_helps_although_what_serves_is_sick() {
     let mut scene = contracted();
-    for name in ["v1", "v2"] {
-        scene.store(name, |revision| revision.image = "shop:1".to_owned());
-    }
+    scene.run("v2", 3, 1);
+    scene.ask("v1");
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Failed), "{}", scene.status.message);
+    assert!(scene.status.message.contains("1 of 3 pods of revision v2 serve"), "{}", scene.status.message);
+    command(&mut scene, "rollback", "v1 force");
+    scene.settle();
+    assert_eq!(answer(&scene).0, CommandAnswer::Accepted, "{}", answer(&scene).1);
+}
+
+#[test]
+fn behind_a_contract_what_never_ran_is_no_way_back() {
+    let mut scene = contracted();
+    scene.store("v1", |revision| revision.migrated = false);
+    scene.ask("v1");
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Failed));
+    assert!(scene.status.message.contains("any change of the spec is another revision"));
+    assert!(!scene.status.message.contains("rollback"), "{}", scene.status.message);
+}
+
+/// Whether the spec of `v1` is tried again.
+fn returns_to_v1(mut scene: Scene) -> bool {
     scene.ask("v1");
     scene.settle();
     let candidate = scene.status.candidate.as_ref().unwrap();
-    assert!(candidate.revision == "v1" && candidate.verdict.is_none(), "{candidate:?}");
-    assert_eq!(scene.status.phase, Some(Phase::RollingOut), "{}", scene.status.message);
+    assert_eq!(candidate.revision, "v1");
+    candidate.verdict.is_none()
+}
+
+#[test]
+fn behind_a_contract_the_same_code_may_return() {
+    let of = |images: [&str; 2]| {
+        let mut scene = contracted();
+        for (name, image) in ["v1", "v2"].into_iter().zip(images) {
+            scene.store(name, |revision| image.clone_into(&mut revision.image));
+        }
+        scene
+    };
+    assert!(returns_to_v1(of(["shop:1", "shop:1"])));
+    assert!(!returns_to_v1(of(["shop:1", "shop:2"])));
+    // Its code serves now, or went through a later contract.
+    for (stable, contracted) in [("v3", false), ("v2", true)] {
+        let mut scene = of(["shop:1", "shop:2"]);
+        scene.store("v3", |revision| {
+            "shop:1".clone_into(&mut revision.image);
+            (revision.number, revision.contracted) = (3, contracted);
+            revision.contract_key = contracted.then(|| "another".to_owned());
+        });
+        scene.status.stable = Some(stable.to_owned());
+        assert!(returns_to_v1(scene), "{stable}");
+    }
+}
+
+#[test]
+fn a_contract_that_is_done_is_known_of_a_revision_that_is_not_stored_any_more() {
+    let mut scene = contracted();
+    for name in ["v1", "v2"] {
+        scene.store(name, |revision| "shop:1".clone_into(&mut revision.image));
+    }
+    scene.settle();
+    assert_eq!(scene.status.rollback_safe, None, "the same code");
+    scene.status.follow_up = Some(crate::api::FollowUp {
+        state: FollowUpState::Succeeded,
+        ..crate::plan::follow_up::begin(FollowUpKind::Contract, &"v2".to_owned(), 2)
+    });
+    scene.world.revisions.remove("v2");
+    let plan = scene.pass();
+    let rebuilt = Write::RebuildRevision { revision: "v2".to_owned(), contracted: true };
+    assert!(plan.writes.contains(&rebuilt), "{:?}", plan.writes);
 }
 
 #[test]
