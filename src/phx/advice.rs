@@ -44,11 +44,14 @@ pub fn advice(view: &View) -> Vec<String> {
             if attempt.is_some_and(|attempt| attempt.held) {
                 advice.push(line("abort", "everything returns to the stable revision"));
             }
-            let forbidden = view.gates.iter().any(|gate| gate.reason == BEHIND_CONTRACT);
-            if let Some(attempt) = attempt.filter(|_| forbidden) {
+            let forbids = view.gates.iter().find(|gate| gate.reason == BEHIND_CONTRACT);
+            if let (Some(attempt), Some(gate)) = (attempt, forbids) {
                 advice.push("apply a spec that needs nothing of what the contract removed".to_owned());
-                let back = format!("rollback {name} {} --force", attempt.revision);
-                advice.push(format!("kubectl phx {back}: returns to it nevertheless"));
+                // It names the command where there is one: what never ran is no way back.
+                if gate.message.contains("`rollback ") {
+                    let back = format!("rollback {name} {} --force", attempt.revision);
+                    advice.push(format!("kubectl phx {back}: returns to it nevertheless"));
+                }
             } else {
                 advice.push(line("retry", "tries the same spec again"));
                 advice.push("or correct the spec and apply it".to_owned());

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::Rev;
 use super::{Draft, analysis, budget, decide, follow_up, proof, rollout, strategy};
-use crate::api::{AGAIN, CommandAnswer, FollowUpKind, LastCommand, Outcome};
+use crate::api::{AGAIN, CommandAnswer, FollowUpKind, LastCommand, Outcome, Verdict};
 
 /// Texts that are kept, so that they do not act again. An attempt sees a few: most commands end it, or bear a number.
 const KEPT: usize = 16;
@@ -221,7 +221,7 @@ impl Command<'_> {
 
     fn rollback(&self, d: &mut Draft) -> Answer {
         match &d.status.candidate {
-            Some(candidate) if candidate.verdict.as_ref().is_none_or(|verdict| !verdict.returned) => {
+            Some(candidate) if !candidate.verdict.as_ref().is_some_and(is_over) => {
                 return refused("a rollout is under way; `abort` ends it");
             }
             _ if follow_up::in_flight(d) => return refused(BUSY),
@@ -346,6 +346,11 @@ fn abort(d: &mut Draft) -> Answer {
 /// What follows the last rollout ends; if there is nothing, `else_` says why.
 fn give_up(d: &mut Draft, else_: &str) -> Answer {
     follow_up::abort(d).map_or_else(|| ignored(else_), accepted)
+}
+
+/// Nothing of the attempt is left, or there never was anything.
+fn is_over(verdict: &Verdict) -> bool {
+    verdict.returned || verdict.reason == follow_up::BEHIND_CONTRACT
 }
 
 fn retry(d: &mut Draft) -> Answer {

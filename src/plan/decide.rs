@@ -175,10 +175,11 @@ fn forward(d: &mut Draft, candidate: &Candidate) -> Found {
         && let Some(why) = follow_up::forbids(d, &candidate.revision)
     {
         end(d, Outcome::Failed, follow_up::BEHIND_CONTRACT, &why);
+        // Unless it comes in the midst of another there is nothing to return from, however the stable revision fares.
+        let rests = d.stable().is_some_and(|stable| alone(d, &stable)) && route::rests(d);
         let Some(ended) = d.status.candidate.as_mut() else { return Found::default() };
-        // Nothing of it was made, so a person may insist however the stable revision fares.
         if let Some(verdict) = ended.verdict.as_mut() {
-            verdict.returned = true;
+            verdict.returned = rests;
         }
         let ended = ended.clone();
         return back(d, &ended);

@@ -3,7 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::report::{EDGE_REFUSED, SECRET_REGENERATED};
-use crate::api::{Candidate, FollowUp, FollowUpKind, FollowUpState, MigrationState, PhoenixAppStatus};
+use crate::api::{
+    Candidate, FollowUp, FollowUpKind, FollowUpState, MigrationState, Outcome, PhoenixAppStatus,
+};
 
 /// Whether an event tells of something that went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +36,8 @@ pub fn events(old: &PhoenixAppStatus, new: &PhoenixAppStatus) -> Vec<Event> {
     if new.stable != old.stable
         && let Some(stable) = &new.stable
     {
-        let tried = old.candidate.as_ref().filter(|candidate| candidate.verdict.is_none());
+        let left = new.history.first().is_some_and(|last| last.outcome == Outcome::RolledBack);
+        let tried = old.candidate.as_ref().filter(|_| !left);
         let rolled_out = tried.is_some_and(|candidate| candidate.revision == *stable);
         events.push(match &old.stable {
             _ if rolled_out => normal("Promoted", format!("revision {stable} is stable")),

@@ -34,14 +34,16 @@ fn behind_a_contract_force_is_recommended_and_no_other_attempt() {
     let mut view = view::view(&scene::migration_failed().0);
     let all = |view: &view::View| crate::phx::advice::advice(view).join("\n");
     assert!(all(&view).contains("kubectl phx retry shop"), "{}", all(&view));
-    for gate in &mut view.gates {
-        gate.reason = crate::plan::BEHIND_CONTRACT.to_owned();
+    for (message, back) in
+        [("return to it by the command `rollback 7f", true), ("any change of the spec", false)]
+    {
+        for gate in &mut view.gates {
+            (gate.reason, gate.message) = (crate::plan::BEHIND_CONTRACT.to_owned(), message.to_owned());
+        }
+        let says = all(&view);
+        assert_eq!(says.contains("kubectl phx rollback shop 7f3a9c1d2e --force"), back, "{says}");
+        assert!(!says.contains("retry"), "{says}");
     }
-    let says = all(&view);
-    assert!(
-        says.contains("kubectl phx rollback shop 7f3a9c1d2e --force") && !says.contains("retry"),
-        "{says}"
-    );
 }
 
 #[test]

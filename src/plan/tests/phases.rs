@@ -423,6 +423,45 @@ fn behind_a_contract_what_never_ran_is_no_way_back() {
     assert!(!scene.status.message.contains("rollback"), "{}", scene.status.message);
 }
 
+#[test]
+fn behind_a_contract_what_another_attempt_has_begun_is_taken_back_first() {
+    let mut scene = contracted();
+    scene.ask("v3");
+    scene.store("v3", |revision| revision.number = 3);
+    scene.settle();
+    scene.run("v3", 1, 1);
+    scene.ask("v1");
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::RollingBack), "{}", scene.status.message);
+    let mut forced = scene.clone();
+    command(&mut forced, "rollback", "v1 force");
+    forced.settle();
+    assert_eq!(answer(&forced).0, CommandAnswer::Accepted, "{}", answer(&forced).1);
+    scene.run("v3", 0, 0);
+    scene.settle();
+    assert_eq!(scene.status.phase, Some(Phase::Failed), "{}", scene.status.message);
+}
+
+#[test]
+fn a_retry_that_is_promoted_at_once_is_told_as_a_promotion() {
+    let mut scene = contracted();
+    scene.ask("v3");
+    scene.settle();
+    let mut old = scene.status.clone();
+    let candidate = old.candidate.as_mut().unwrap();
+    candidate.verdict = Some(crate::api::Verdict {
+        outcome: Outcome::Failed,
+        reason: "ProgressDeadlineExceeded".to_owned(),
+        message: String::new(),
+        returned: false,
+        held: true,
+    });
+    let mut new = old.clone();
+    (new.stable, new.candidate) = (Some("v3".to_owned()), None);
+    let told: Vec<_> = events(&old, &new).into_iter().map(|event| event.reason).collect();
+    assert!(told.contains(&"Promoted") && !told.contains(&"Reverted"), "{told:?}");
+}
+
 /// Whether the spec of `v1` is tried again.
 fn returns_to_v1(mut scene: Scene) -> bool {
     scene.ask("v1");
