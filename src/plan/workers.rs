@@ -240,8 +240,11 @@ pub(super) fn fail_the_bake(d: &mut Draft) -> Option<String> {
     if !aftermath::bakes(d) {
         return None;
     }
-    for worker in d.status.workers.clone() {
+    for mut worker in d.status.workers.clone() {
         if worker.revision == stable && is_broken(d, &worker, &stable) {
+            // The status has what an earlier pass counted.
+            let available = obs(d, &worker.name, &stable).map_or(0, WorkerObs::available);
+            worker.ready = i32::try_from(available).unwrap_or(i32::MAX).min(worker.replicas);
             return Some(sentence(d, &worker, &stable));
         }
     }

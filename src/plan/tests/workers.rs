@@ -232,7 +232,8 @@ fn a_crash_fails_the_bake() {
     assert_eq!(scene.status.stable.as_deref(), Some("v1"));
     let verdict = scene.status.candidate.as_ref().unwrap().verdict.as_ref().unwrap();
     assert_eq!((verdict.outcome, verdict.reason.as_str()), (Outcome::Failed, "WorkersNotReady"));
-    assert!(verdict.message.contains("worker jobs") && verdict.message.contains("exit code 1"));
+    assert!(verdict.message.starts_with("0 of 2 pods of worker jobs"), "{}", verdict.message);
+    assert!(verdict.message.contains("exit code 1"), "{}", verdict.message);
     assert_eq!(moves(&plan), [to("v2", 0)], "the old ones never went");
 }
 
