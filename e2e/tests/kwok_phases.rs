@@ -109,13 +109,21 @@ async fn a_backup_fails(space: Arc<Space>) -> Result<()> {
     Ok(())
 }
 
-async fn a_contract_comes_last(space: Arc<Space>) -> Result<()> {
-    let _operator = space.operator().await?;
+/// Rolls a release out, and over it one whose contract is done then; returns the first one's revision, and how the second
+/// stands.
+async fn contracted(space: &Space) -> Result<(String, PhoenixAppStatus)> {
     let v1 = space.roll_out("shop", &migrating("v1")).await?.stable.context("nothing is stable")?;
     let contract = phases("v2", &json!({"contract": {"command": ["/app/bin/contract"]}}));
     let generation = space.apply("shop", &contract).await?;
     let done = followed(FollowUpKind::Contract, FollowUpState::Succeeded);
     let status = space.wait_for("shop", generation, "the contract", PATIENCE, done).await?;
+    Ok((v1, status))
+}
+
+async fn a_contract_comes_last(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    let (v1, status) = contracted(&space).await?;
+    let generation = status.observed_generation;
     let v2 = status.stable.clone().context("nothing is stable")?;
     ensure!(status.rollback_safe == Some(false), "{status:#?}");
     let (made, gone) = space.record().look(|seen| (jobs(seen, &v2), last_pod(seen, &v1)));
@@ -157,11 +165,8 @@ async fn a_contract_comes_last(space: Arc<Space>) -> Result<()> {
 /// The spec of the release before, as `git revert` brings it: not a pod of it is made, unless a person insists.
 async fn a_contract_forbids_a_revert(space: Arc<Space>) -> Result<()> {
     let _operator = space.operator().await?;
-    let v1 = space.roll_out("shop", &migrating("v1")).await?.stable.context("nothing is stable")?;
-    let contract = phases("v2", &json!({"contract": {"command": ["/app/bin/contract"]}}));
-    let generation = space.apply("shop", &contract).await?;
-    let done = followed(FollowUpKind::Contract, FollowUpState::Succeeded);
-    let v2 = space.wait_for("shop", generation, "the contract", PATIENCE, done).await?.stable;
+    let (v1, status) = contracted(&space).await?;
+    let v2 = status.stable;
     let before = space.record().look(|seen| last_pod(seen, &v1));
 
     let generation = space.apply("shop", &migrating("v1")).await?;

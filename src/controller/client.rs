@@ -1,4 +1,5 @@
-//! The client of the API server, put together by hand for the sake of numbers that `kube` does not let one choose: what its connections hold.
+//! The client of the API server, put together by hand for the sake of numbers that `kube` does not let one choose: what
+//! its connections hold.
 
 use std::time::Duration;
 

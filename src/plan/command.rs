@@ -242,7 +242,7 @@ impl Command<'_> {
                 "revision {to} is not stored; spec.revisionHistoryLimit says how many are kept"
             ));
         };
-        if revision.needs_migration && !revision.migrated {
+        if revision.lacks_migration() {
             return refused(format!("revision {to} has never migrated the database, so it never ran"));
         }
         if let Some(newer) = follow_up::locked_by(d, &to).filter(|_| !self.force) {
@@ -350,7 +350,7 @@ fn give_up(d: &mut Draft, else_: &str) -> Answer {
 
 /// Nothing of the attempt is left, or there never was anything.
 fn is_over(verdict: &Verdict) -> bool {
-    verdict.returned || verdict.reason == follow_up::BEHIND_CONTRACT
+    verdict.returned || follow_up::is_forbidden(verdict)
 }
 
 fn retry(d: &mut Draft) -> Answer {

@@ -463,8 +463,7 @@ fn record_facts(d: &mut Draft) {
         wanted.push((stable, facts));
     }
     // One that was not even begun is no newer for it.
-    let forbidden = |verdict: &Verdict| verdict.reason == follow_up::BEHIND_CONTRACT;
-    let begun = |candidate: &&Candidate| !candidate.verdict.as_ref().is_some_and(forbidden);
+    let begun = |candidate: &&Candidate| !candidate.verdict.as_ref().is_some_and(follow_up::is_forbidden);
     if let Some(candidate) = d.status.candidate.as_ref().filter(begun) {
         let outcome = candidate.verdict.as_ref().map(|verdict| verdict.outcome);
         let facts = Facts { attempt: Some(candidate.attempt), outcome, ..Facts::default() };

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::{JobFailure, JobObs, JobState, Rev, RevisionObs};
 use super::{Draft, Facts, Write, budget, clock, command, migration, workers};
-use crate::api::{FollowUp, FollowUpKind, FollowUpState, PhoenixAppStatus};
+use crate::api::{FollowUp, FollowUpKind, FollowUpState, PhoenixAppStatus, Verdict};
 
 /// The reason when a person gave it up.
 const ABORTED: &str = "AbortedByCommand";
@@ -366,6 +366,11 @@ fn set(d: &mut Draft, change: impl FnOnce(&mut FollowUp)) {
 /// Reason of an attempt that a contract forbids.
 pub const BEHIND_CONTRACT: &str = "BehindContract";
 
+/// A contract forbade the attempt, and nothing of it was begun.
+pub(super) fn is_forbidden(verdict: &Verdict) -> bool {
+    verdict.reason == BEHIND_CONTRACT
+}
+
 /// The revision whose contract took away what `to` needs: a newer one, unless `to` went through the same contract or its
 /// code is known to do without.
 pub(super) fn locked_by(d: &Draft, to: &Rev) -> Option<Rev> {
@@ -394,8 +399,7 @@ pub(super) fn forbids(d: &Draft, revision: &Rev) -> Option<String> {
          from the database; "
     );
     // Only what has run before can be returned to.
-    let ran =
-        d.world.revisions.get(revision).is_some_and(|stored| stored.migrated || !stored.needs_migration);
+    let ran = d.world.revisions.get(revision).is_some_and(|stored| !stored.lacks_migration());
     Some(if ran {
         let (attempt, force) = (d.status.attempt, command::FORCE);
         format!(

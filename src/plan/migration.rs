@@ -266,7 +266,7 @@ fn record(d: &mut Draft, candidate: &Candidate, revision: &RevisionObs, stage: S
 
 /// A Job has to run for this revision before its pods.
 pub(super) fn is_due(d: &Draft, revision: &RevisionObs) -> bool {
-    revision.needs_migration && !revision.migrated && same_key(d, revision).is_none()
+    revision.lacks_migration() && same_key(d, revision).is_none()
 }
 
 /// Another revision with the same migration key whose migration is recorded.

@@ -297,8 +297,11 @@ fn ended(d: &Draft, found: &Found, candidate: &Candidate, verdict: &Verdict) -> 
     let target = format!("{}/{}", candidate.revision, candidate.attempt);
     let retry = annotate(d, &format!("retry {target}"));
     // It says itself what helps, and another attempt does not.
-    let forbidden = verdict.reason == follow_up::BEHIND_CONTRACT;
-    let cure = if forbidden { String::new() } else { format!("; change the spec, or {retry}") };
+    let cure = if follow_up::is_forbidden(verdict) {
+        String::new()
+    } else {
+        format!("; change the spec, or {retry}")
+    };
     let Some(stable) = &d.status.stable else {
         let message =
             format!("revision {}: {}; what serves stays{cure}", candidate.revision, verdict.message);

@@ -149,12 +149,17 @@ fn retire(d: &mut Draft, worker: &str, revision: &Rev, seen: &WorkerObs, replace
     }
 }
 
+/// Available pods of the revision, of as many as are wanted.
+fn ready(d: &Draft, worker: &str, revision: &Rev, wanted: i32) -> i32 {
+    let available = obs(d, worker, revision).map_or(0, WorkerObs::available);
+    i32::try_from(available).unwrap_or(i32::MAX).min(wanted)
+}
+
 fn standing(d: &Draft, worker: &str, stable: &Rev, wanted: WorkerGoal) -> WorkerStatus {
     let known = d.status.workers.iter().find(|known| known.name == worker && known.revision == *stable);
     let others = d.world.workers.iter().filter(|((name, rev), _)| name == worker && rev != stable);
     let alone = others.into_iter().all(|(_, seen)| seen.asked() == 0);
     let up = is_up(d, worker, stable, wanted.replicas) && alone;
-    let available = obs(d, worker, stable).map_or(0, WorkerObs::available);
     // Nothing starts while its first pod may not even be asked for: older ones work on, or connections are missing.
     let begins = d.writes.iter().any(|write| match write {
         Write::CreateWorker { worker: name, revision, replicas }
@@ -166,11 +171,12 @@ fn standing(d: &Draft, worker: &str, stable: &Rev, wanted: WorkerGoal) -> Worker
     let asked = obs(d, worker, stable).map_or(0, WorkerObs::asked);
     let known = known.filter(|_| asked > 0 || !begins);
     let since = known.map_or_else(|| Some(Time(d.now)), |known| known.starting_since.clone());
+    let replicas = i32::try_from(wanted.replicas).unwrap_or(i32::MAX);
     WorkerStatus {
         name: worker.to_owned(),
         revision: stable.clone(),
-        replicas: i32::try_from(wanted.replicas).unwrap_or(i32::MAX),
-        ready: i32::try_from(available.min(wanted.replicas)).unwrap_or(i32::MAX),
+        replicas,
+        ready: ready(d, worker, stable, replicas),
         starting_since: since.filter(|_| !up),
     }
 }
@@ -243,8 +249,7 @@ pub(super) fn fail_the_bake(d: &mut Draft) -> Option<String> {
     for mut worker in d.status.workers.clone() {
         if worker.revision == stable && is_broken(d, &worker, &stable) {
             // The status has what an earlier pass counted.
-            let available = obs(d, &worker.name, &stable).map_or(0, WorkerObs::available);
-            worker.ready = i32::try_from(available).unwrap_or(i32::MAX).min(worker.replicas);
+            worker.ready = ready(d, &worker.name, &stable, worker.replicas);
             return Some(sentence(d, &worker, &stable));
         }
     }

@@ -265,6 +265,13 @@ pub struct WorkerObs {
     pub addresses: BTreeSet<String>,
 }
 
+impl RevisionObs {
+    /// Its migration is not recorded, so it never had a pod.
+    pub fn lacks_migration(&self) -> bool {
+        self.needs_migration && !self.migrated
+    }
+}
+
 impl WorkerObs {
     /// `spec.replicas` of the Deployment.
     pub fn asked(&self) -> u32 {
