@@ -46,8 +46,12 @@ pub fn admit(mut object: Value) -> Result<ValidatedApp, Vec<Invalid>> {
     if !faults.is_empty() {
         return Err(faults);
     }
-    let app: PhoenixApp = serde_json::from_value(object)
-        .map_err(|error| vec![Invalid { field: "the object".to_owned(), message: error.to_string() }])?;
+    // From a text, as the operator reads it: reading the type from a tree takes as much code once more.
+    let app: PhoenixApp = serde_json::from_str(&object.to_string()).map_err(|error| {
+        // Where in that text, which nobody sees, is left out.
+        let message = error.to_string().split(" at line ").next().unwrap_or_default().to_owned();
+        vec![Invalid { field: "the object".to_owned(), message }]
+    })?;
     ValidatedApp::try_from(&app)
 }
 

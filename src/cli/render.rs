@@ -4,7 +4,7 @@ use std::{io::Read, path::PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::admission;
 use crate::{
@@ -123,8 +123,27 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
     Ok(output)
 }
 
+/// An object as people expect it: what it is called before what is in it.
+///
+/// By way of a tree: the code that writes each type as YAML would be a part of the operator's that is always in memory.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    api_version: Value,
+    kind: Value,
+    metadata: Value,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
 fn push(output: &mut String, object: &impl Serialize) -> anyhow::Result<()> {
-    let yaml = serde_saphyr::to_string(object).context("cannot write YAML")?;
+    let Value::Object(mut rest) = serde_json::to_value(object).context("cannot write JSON")? else {
+        bail!("not an object");
+    };
+    let mut take = |field| rest.remove(field).unwrap_or_default();
+    let (api_version, kind, metadata) = (take("apiVersion"), take("kind"), take("metadata"));
+    let document = Document { api_version, kind, metadata, rest };
+    let yaml = serde_saphyr::to_string(&document).context("cannot write YAML")?;
     output.push_str("---\n");
     output.push_str(&yaml);
     if !yaml.ends_with('\n') {

@@ -27,6 +27,7 @@ mod queue;
 mod reconcile;
 mod run;
 mod scope;
+mod shelf;
 pub(crate) mod snapshot;
 mod status;
 mod watch;

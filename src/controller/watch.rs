@@ -6,8 +6,6 @@
 use std::{
     collections::BTreeSet,
     future::Future,
-    marker::PhantomData,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,18 +14,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client, Resource,
     api::{ListParams, ObjectList, WatchEvent, WatchParams},
-    core::{PartialObjectMeta, Request, watch::BookmarkMeta},
+    core::{Request, watch::BookmarkMeta},
 };
-use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     backoff::jitter,
-    cache::{AppKey, Cache, Concerned, Listed, number},
+    cache::{AppKey, Concerned, number},
     errors::{Call, CallError, Verdict},
-    guarded::{Invalid, Read, Sent},
+    guarded::{Invalid, Sent},
     health::{Down, Gauge},
     kind::Kind,
+    shelf::{Listing, Shelf},
 };
 use crate::telemetry::Metrics;
 
@@ -53,18 +51,22 @@ pub type Needed = Box<dyn Fn() -> bool + Send + Sync>;
 type Events = BoxStream<'static, kube::Result<WatchEvent<Sent>>>;
 
 /// What is listed and watched.
-pub struct Source<K> {
+pub struct Source {
     client: Client,
     url: String,
     /// Nothing else of them is asked for.
     only_metadata: bool,
-    kind: PhantomData<fn() -> K>,
 }
 
-impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static> Source<K> {
+impl Source {
     /// Objects of a namespace, or of all.
-    pub fn new(client: Client, namespace: Option<&str>) -> Self {
-        Self { client, url: K::url_path(&(), namespace), only_metadata: false, kind: PhantomData }
+    pub fn new<K: Resource<DynamicType = ()>>(client: Client, namespace: Option<&str>) -> Self {
+        Self { client, url: K::url_path(&(), namespace), only_metadata: false }
+    }
+
+    /// The metadata of objects of a namespace, or of all.
+    pub fn metadata<K: Resource<DynamicType = ()>>(client: Client, namespace: Option<&str>) -> Self {
+        Self { only_metadata: true, ..Self::new::<K>(client, namespace) }
     }
 
     async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<Sent>> {
@@ -82,13 +84,6 @@ impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static> Source<
         };
         let request = request.map_err(kube::Error::BuildRequest)?;
         Ok(self.client.request_events(request).await?.boxed())
-    }
-}
-
-impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static> Source<PartialObjectMeta<K>> {
-    /// The metadata of objects of a namespace, or of all.
-    pub fn metadata(client: Client, namespace: Option<&str>) -> Self {
-        Self { only_metadata: true, ..Self::new(client, namespace) }
     }
 }
 
@@ -120,16 +115,14 @@ pub struct Unreadable {
     pub error: String,
 }
 
-/// A watch to be run.
-pub struct Watch<K> {
+/// A watch to be run. Its code is the same of all kinds, and there once: that of each would be resident, too.
+pub struct Watch {
     /// Of what.
-    pub source: Source<K>,
+    pub source: Source,
     /// Which objects.
     pub selector: Option<String>,
     /// Where they are kept.
-    pub cache: Arc<Cache<K>>,
-    /// Reads what is needed of them.
-    pub read: Read<K>,
+    pub shelf: Box<dyn Shelf>,
     /// Longest wait for a list, or for a watch to open.
     pub timeout: Duration,
     /// How it stands.
@@ -143,10 +136,10 @@ pub struct Watch<K> {
 }
 
 /// What an event of a watch tells.
-enum Told<K> {
+enum Told {
     /// An object, as it is now.
-    There(K),
-    /// One is gone, or cannot be read.
+    There(Sent),
+    /// One is gone.
     Gone(Box<ObjectMeta>),
     /// All up to a version has been told.
     Until(BookmarkMeta),
@@ -160,10 +153,7 @@ enum End {
     Expired,
 }
 
-impl<K> Watch<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
-{
+impl Watch {
     /// Runs until it is dropped.
     pub async fn run(self) {
         let mut wait = FIRST_WAIT;
@@ -208,7 +198,7 @@ where
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
                 Ok(End::Expired) => {
-                    tracing::info!(kind = %Self::kind(), "the watch expired; listing again");
+                    tracing::info!(kind = %self.shelf.kind(), "the watch expired; listing again");
                     return Ok(());
                 }
                 Err(error) if self.optional.is_some() && is_unknown(&error) => return Err(error),
@@ -226,7 +216,7 @@ where
 
     /// The cluster does not know the kind: there is nothing of it, and nothing else waits for it.
     fn absent(&self) {
-        self.tell(self.cache.replace(Listed::default(), u64::MAX));
+        self.tell(self.shelf.list().done(u64::MAX));
         if self.gauge.absent() {
             self.send(News::Watches);
         }
@@ -239,15 +229,17 @@ where
     async fn stream(&self) -> Result<(String, Events), CallError> {
         let params = WatchParams { send_initial_events: true, ..self.params() };
         let mut events = self.timed("watch", self.source.watch(&params, "")).await?;
-        let mut list = Listed::default();
+        let mut list = self.shelf.list();
         loop {
             let Some(told) = self.told(&mut events).await? else {
                 let cut_short = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
                 return Err(CallError::of(self.call("watch"), kube::Error::ReadEvents(cut_short)));
             };
             match told {
-                Told::There(object) => self.cache.add(&mut list, object),
-                Told::Gone(meta) => self.cache.strike(&mut list, &meta),
+                Told::There(object) => {
+                    self.note(&mut *list, &object).map_err(|error| self.garbled("watch", error))?;
+                }
+                Told::Gone(meta) => list.strike(&meta),
                 Told::Until(bookmark) if bookmark.annotations.contains_key(INITIAL_EVENTS_END) => {
                     let version = bookmark.resource_version;
                     self.listed(list, &version);
@@ -262,14 +254,11 @@ where
     async fn list(&self) -> Result<String, CallError> {
         let mut params =
             ListParams { label_selector: self.selector.clone(), limit: Some(PAGE), ..ListParams::default() };
-        let mut list = Listed::default();
+        let mut list = self.shelf.list();
         let version = loop {
             let page = self.timed("list", self.source.list(&params)).await?;
             for object in page.items {
-                let object = self.readable(&object).map_err(|error| self.garbled("list", error))?;
-                if let Ok(object) = object {
-                    self.cache.add(&mut list, object);
-                }
+                self.note(&mut *list, &object).map_err(|error| self.garbled("list", error))?;
             }
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
@@ -280,9 +269,18 @@ where
         Ok(version)
     }
 
+    /// Puts an object on a list, in place of how it was there; not one that cannot be read.
+    fn note(&self, list: &mut dyn Listing, object: &Sent) -> serde_json::Result<()> {
+        if let Err(invalid) = list.add(object)? {
+            list.strike(&invalid.metadata);
+            self.unreadable(*invalid);
+        }
+        Ok(())
+    }
+
     /// All that there is has been read.
-    fn listed(&self, list: Listed<K>, version: &str) {
-        let changed = self.cache.replace(list, number(version));
+    fn listed(&self, list: Box<dyn Listing>, version: &str) {
+        let changed = list.done(number(version));
         self.gauge.synced();
         self.tell(changed);
         self.send(News::Current);
@@ -317,20 +315,26 @@ where
             let Some(told) = told else { return Ok(End::Closed) };
             match told {
                 Told::There(object) => {
-                    keep(version, object.meta());
-                    let Concerned { changed, seen } = self.cache.apply(object);
+                    let applied = self.shelf.apply(&object).map_err(|error| self.garbled("watch", error))?;
+                    let (newer, Concerned { changed, seen }) = applied.unwrap_or_else(|invalid| {
+                        let (newer, changed) =
+                            (invalid.metadata.resource_version.clone(), self.shelf.delete(&invalid.metadata));
+                        self.unreadable(*invalid);
+                        (newer, Concerned { changed, seen: None })
+                    });
+                    keep(version, newer);
                     self.tell(changed);
                     if let Some(app) = seen {
                         self.send(News::Seen(app));
                     }
                 }
                 Told::Gone(meta) => {
-                    keep(version, &meta);
-                    self.tell(self.cache.delete(&meta));
+                    self.tell(self.shelf.delete(&meta));
+                    keep(version, meta.resource_version);
                 }
                 Told::Until(bookmark) => {
                     version.clone_from(&bookmark.resource_version);
-                    self.cache.bookmark(number(version));
+                    self.shelf.bookmark(number(version));
                     self.send(News::Current);
                 }
             }
@@ -338,13 +342,11 @@ where
     }
 
     /// What the next event tells, of which an error is one; none when the watch has ended, or may have unnoticed.
-    async fn told(&self, events: &mut Events) -> Result<Option<Told<K>>, CallError> {
+    async fn told(&self, events: &mut Events) -> Result<Option<Told>, CallError> {
         let Some(event) = self.next(events).await? else { return Ok(None) };
         let garbled = |error| self.garbled("watch", error);
         Ok(Some(match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                self.readable(&object).map_err(garbled)?.map_or_else(Told::Gone, Told::There)
-            }
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => Told::There(object),
             WatchEvent::Deleted(object) => Told::Gone(Box::new(object.meta().map_err(garbled)?)),
             WatchEvent::Bookmark(bookmark) => Told::Until(bookmark.metadata),
             WatchEvent::Error(status) => {
@@ -361,28 +363,12 @@ where
         event.transpose().map_err(|error| CallError::of(self.call("watch"), error))
     }
 
-    /// The object, unless it cannot be read; then people are told, and its metadata is given back. Errors when it has none.
-    fn readable(&self, object: &Sent) -> serde_json::Result<Result<K, Box<ObjectMeta>>> {
-        Ok(match object.read(self.read)? {
-            Ok(mut object) => {
-                let meta = object.meta_mut();
-                meta.managed_fields = None;
-                if let Some(annotations) = meta.annotations.as_mut() {
-                    annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-                }
-                Ok(object)
-            }
-            Err(invalid) => {
-                let Invalid { metadata, error } = *invalid;
-                let key = AppKey {
-                    namespace: metadata.namespace.clone().unwrap_or_default(),
-                    name: metadata.name.clone().unwrap_or_default(),
-                };
-                let uid = metadata.uid.clone().unwrap_or_default();
-                self.send(News::Unreadable(Unreadable { kind: Self::kind(), key, uid, error }));
-                Err(Box::new(metadata))
-            }
-        })
+    /// Tells people of an object that cannot be read.
+    fn unreadable(&self, Invalid { metadata, error }: Invalid) {
+        let ObjectMeta { namespace, name, uid, .. } = metadata;
+        let key = AppKey { namespace: namespace.unwrap_or_default(), name: name.unwrap_or_default() };
+        let kind = self.shelf.kind();
+        self.send(News::Unreadable(Unreadable { kind, key, uid: uid.unwrap_or_default(), error }));
     }
 
     fn garbled(&self, verb: &'static str, error: serde_json::Error) -> CallError {
@@ -390,8 +376,9 @@ where
     }
 
     fn down(&self, error: &CallError) {
-        tracing::warn!(kind = %Self::kind(), %error, "a watch failed; trying again");
-        self.metrics.watch_failed(Self::kind().as_str());
+        let kind = self.shelf.kind();
+        tracing::warn!(%kind, %error, "a watch failed; trying again");
+        self.metrics.watch_failed(kind.as_str());
         let fault = match error.verdict() {
             Verdict::Fault(fault) => Some(fault),
             _ => None,
@@ -412,13 +399,9 @@ where
         let _ = self.news.send(news);
     }
 
-    fn kind() -> Kind {
-        Kind::of::<K>()
-    }
-
     fn call(&self, verb: &'static str) -> Call {
         let namespace = self.gauge.namespace().unwrap_or("*").to_owned();
-        Call { verb, kind: Self::kind(), namespace, name: "*".to_owned() }
+        Call { verb, kind: self.shelf.kind(), namespace, name: "*".to_owned() }
     }
 
     async fn timed<T>(
@@ -443,8 +426,8 @@ fn is_unknown(error: &CallError) -> bool {
     matches!(error, CallError::Refused { status, .. } if status.code == 404)
 }
 
-fn keep(version: &mut String, newer: &ObjectMeta) {
-    if let Some(newer) = &newer.resource_version {
-        version.clone_from(newer);
+fn keep(version: &mut String, newer: Option<String>) {
+    if let Some(newer) = newer {
+        *version = newer;
     }
 }
