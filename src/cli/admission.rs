@@ -5,7 +5,10 @@ use kube::core::cel::Validator;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use crate::api::{Invalid, PhoenixApp, ValidatedApp, schema};
+use crate::{
+    api::{Invalid, PhoenixApp, ValidatedApp, schema},
+    controller::guarded::complaint,
+};
 
 /// Admits an object as the API server would, and validates it as the operator would.
 ///
@@ -47,11 +50,8 @@ pub fn admit(mut object: Value) -> Result<ValidatedApp, Vec<Invalid>> {
         return Err(faults);
     }
     // From a text, as the operator reads it: reading the type from a tree takes as much code once more.
-    let app: PhoenixApp = serde_json::from_str(&object.to_string()).map_err(|error| {
-        // Where in that text, which nobody sees, is left out.
-        let message = error.to_string().split(" at line ").next().unwrap_or_default().to_owned();
-        vec![Invalid { field: "the object".to_owned(), message }]
-    })?;
+    let app: PhoenixApp = serde_json::from_str(&object.to_string())
+        .map_err(|error| vec![Invalid { field: "the object".to_owned(), message: complaint(&error) }])?;
     ValidatedApp::try_from(&app)
 }
 
@@ -212,6 +212,14 @@ mod tests {
             let faults = faults(spec);
             assert!(faults.len() == 1 && faults[0].contains(said), "{spec}: {faults:?}");
         }
+    }
+
+    #[test]
+    fn what_no_schema_speaks_of_is_named_as_well() {
+        let object = json!({"apiVersion": "phoenix-operator.dev/v1alpha1", "kind": "PhoenixApp",
+            "metadata": {"name": "shop", "labels": 5}, "spec": {"image": "shop:1"}});
+        let faults: Vec<_> = admit(object).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(faults, ["the object: invalid type: integer `5`, expected a map"]);
     }
 
     #[test]

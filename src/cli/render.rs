@@ -125,7 +125,7 @@ fn documents(app: &ValidatedApp, settings: &Settings) -> anyhow::Result<String> 
 
 /// An object as people expect it: what it is called before what is in it.
 ///
-/// By way of a tree: the code that writes each type as YAML would be a part of the operator's that is always in memory.
+/// By way of a tree: code that writes each type as YAML would be a part of the operator's program, whose pages are its memory.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {

@@ -38,11 +38,9 @@ impl Sent {
         let text = without_managed_fields(self.0.get());
         let error = match read(&text) {
             Ok(object) => return Ok(Ok(object)),
-            Err(error) => error.to_string(),
+            Err(error) => complaint(&error),
         };
         let Named { metadata } = serde_json::from_str(&text)?;
-        // Where in a text that nobody else sees.
-        let error = error.split(" at line ").next().unwrap_or_default().to_owned();
         Ok(Err(Box::new(Invalid { metadata, error })))
     }
 
@@ -51,6 +49,13 @@ impl Sent {
         let Named { metadata } = serde_json::from_str(&without_managed_fields(self.0.get()))?;
         Ok(metadata)
     }
+}
+
+/// What is wrong with a text, without where: nobody else sees it.
+pub fn complaint(error: &serde_json::Error) -> String {
+    let complaint = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    complaint.strip_suffix(&place).unwrap_or(&complaint).to_owned()
 }
 
 /// Who set which field is a large part of most objects, and is read nowhere: it is cut out of the text.

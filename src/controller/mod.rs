@@ -14,7 +14,7 @@ mod errors;
 mod events;
 mod freshness;
 pub(crate) mod goal;
-mod guarded;
+pub(crate) mod guarded;
 mod health;
 mod kind;
 mod leader;

@@ -267,13 +267,13 @@ impl Scope {
 impl Start<'_> {
     fn typed<K: Child>(&mut self, selector: Option<&str>, belongs: Belongs, read: Read<K>) -> Arc<Cache<K>> {
         let cache = Cache::new(belongs, self.lively.clone());
-        self.watch(self.source::<K>(), selector, cache, read, None)
+        self.watch(selector, cache, read, None)
     }
 
     /// Of a kind of which only this matters.
     fn minding<K: Child>(&mut self, selector: &str, matter: fn(&K) -> u64) -> Arc<Cache<K>> {
         let cache = Cache::new(child, self.lively.clone()).minding(matter);
-        self.watch(self.source::<K>(), Some(selector), cache, whole, None)
+        self.watch(Some(selector), cache, whole, None)
     }
 
     /// Of a kind that the cluster may not know. While it does not, it is looked for only if `needed`.
@@ -283,24 +283,18 @@ impl Start<'_> {
         needed: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Arc<Cache<K>> {
         let cache = Cache::new(child, self.lively.clone());
-        self.watch(self.source::<K>(), Some(selector), cache, whole, Some(Box::new(needed)))
+        self.watch(Some(selector), cache, whole, Some(Box::new(needed)))
     }
 
     /// Of those only matters whose they are.
     fn replica_sets(&mut self, selector: &str) -> Arc<Cache<PartialObjectMeta<ReplicaSet>>> {
-        let source = Source::metadata::<ReplicaSet>(self.client.clone(), self.namespace.as_deref());
         let cache = Cache::new(child, self.lively.clone())
             .minding(|object: &PartialObjectMeta<ReplicaSet>| whose(&object.metadata));
-        self.watch(source, Some(selector), cache, lean::replica_set, None)
-    }
-
-    fn source<K: Child>(&self) -> Source {
-        Source::new::<K>(self.client.clone(), self.namespace.as_deref())
+        self.watch(Some(selector), cache, lean::replica_set, None)
     }
 
     fn watch<K>(
         &mut self,
-        source: Source,
         selector: Option<&str>,
         cache: Cache<K>,
         read: Read<K>,
@@ -311,7 +305,7 @@ impl Start<'_> {
     {
         let cache = Arc::new(cache);
         let watch = Watch {
-            source,
+            source: Source::new::<K>(self.client.clone(), self.namespace.as_deref()),
             selector: selector.map(str::to_owned),
             shelf: Box::new(Reader { cache: cache.clone(), read }),
             timeout: self.timeout,

@@ -29,7 +29,7 @@ pub trait Shelf: Send + Sync {
     /// An object was added or changed: its version, and whom it concerns.
     fn apply(&self, object: &Sent) -> Taken<(Option<String>, Concerned)>;
 
-    /// One was deleted, or is not watched any more. Whom that concerns.
+    /// One was deleted, is not watched any more, or cannot be read. Whom that concerns.
     fn delete(&self, meta: &ObjectMeta) -> BTreeSet<AppKey>;
 
     /// Nothing has changed up to this version.
@@ -41,7 +41,7 @@ pub trait Listing: Send {
     /// An object is on it, or has changed since.
     fn add(&mut self, object: &Sent) -> Taken<()>;
 
-    /// One that was on it is not there any more.
+    /// One that was on it is not there any more, or cannot be read.
     fn strike(&mut self, meta: &ObjectMeta);
 
     /// All that there is in this version is on it. Whom that concerns.
@@ -56,8 +56,8 @@ pub struct Reader<K> {
     pub read: Read<K>,
 }
 
-/// One of its lists.
-struct Page<K> {
+/// A list of its objects that is being read.
+struct Begun<K> {
     reader: Reader<K>,
     list: Listed<K>,
 }
@@ -93,7 +93,7 @@ where
     }
 
     fn list(&self) -> Box<dyn Listing> {
-        Box::new(Page { reader: self.clone(), list: Listed::default() })
+        Box::new(Begun { reader: self.clone(), list: Listed::default() })
     }
 
     fn apply(&self, object: &Sent) -> Taken<(Option<String>, Concerned)> {
@@ -112,7 +112,7 @@ where
     }
 }
 
-impl<K> Listing for Page<K>
+impl<K> Listing for Begun<K>
 where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
@@ -128,5 +128,73 @@ where
     fn done(self: Box<Self>, version: u64) -> BTreeSet<AppKey> {
         let Self { reader, list } = *self;
         reader.cache.replace(list, version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+    use crate::controller::{cache::child, lean::whole};
+
+    fn sent(text: &str) -> Sent {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn object(name: &str, version: u64, rest: &str) -> Sent {
+        sent(&format!(
+            r#"{{"metadata": {{"name": "{name}", "namespace": "prod", "uid": "{name}", "resourceVersion": "{version}",
+                "labels": {{"phoenix-operator.dev/app": "shop-{name}"}}}}{rest}}}"#
+        ))
+    }
+
+    fn key(name: &str) -> AppKey {
+        AppKey { namespace: "prod".to_owned(), name: format!("shop-{name}") }
+    }
+
+    fn reader() -> Reader<ConfigMap> {
+        Reader { cache: Arc::new(Cache::new(child, Arc::default())), read: whole }
+    }
+
+    #[test]
+    fn of_an_object_is_kept_what_is_read_somewhere() {
+        let shelf = reader();
+        let text = r#"{"metadata": {"name": "a", "namespace": "prod", "resourceVersion": "5",
+            "labels": {"phoenix-operator.dev/app": "shop-a"}, "managedFields": [{"manager": "kubectl"}],
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "by": "hand"}}}"#;
+        let (version, concerned) = shelf.apply(&sent(text)).unwrap().unwrap();
+        assert_eq!((version.as_deref(), concerned.changed), (Some("5"), [key("a")].into()));
+        let meta = &shelf.cache.get(&key("a"), "a").unwrap().metadata;
+        assert_eq!(meta.managed_fields, None);
+        assert_eq!(meta.annotations, Some([("by".to_owned(), "hand".to_owned())].into()));
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_leaves_what_is_kept() {
+        let shelf = reader();
+        shelf.apply(&object("a", 5, "")).unwrap().unwrap();
+        let invalid = shelf.apply(&object("a", 6, r#", "data": {"k": 1}"#)).unwrap().unwrap_err();
+        assert_eq!(invalid.metadata.resource_version.as_deref(), Some("6"));
+        assert_eq!((shelf.cache.apps(), shelf.cache.version()), ([key("a")].into(), 5));
+        assert!(shelf.apply(&sent(r#"{"metadata": 5}"#)).is_err());
+        assert!(shelf.list().add(&sent(r#"{"metadata": 5}"#)).is_err());
+    }
+
+    #[test]
+    fn a_list_counts_once_it_is_done() {
+        let shelf = reader();
+        shelf.apply(&object("a", 5, "")).unwrap().unwrap();
+        let mut list = shelf.list();
+        list.add(&object("b", 7, "")).unwrap().unwrap();
+        drop(list);
+        assert_eq!((shelf.cache.apps(), shelf.cache.version()), ([key("a")].into(), 5));
+        let mut list = shelf.list();
+        list.add(&object("a", 5, "")).unwrap().unwrap();
+        list.add(&object("b", 7, "")).unwrap().unwrap();
+        let invalid = list.add(&object("a", 8, r#", "data": {"k": 1}"#)).unwrap().unwrap_err();
+        list.strike(&invalid.metadata);
+        assert_eq!(list.done(9), [key("a"), key("b")].into());
+        assert_eq!((shelf.cache.apps(), shelf.cache.version()), ([key("b")].into(), 9));
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt as _, stream::BoxStream};
+use futures::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client, Resource,
@@ -61,12 +61,7 @@ pub struct Source {
 impl Source {
     /// Objects of a namespace, or of all.
     pub fn new<K: Resource<DynamicType = ()>>(client: Client, namespace: Option<&str>) -> Self {
-        Self { client, url: K::url_path(&(), namespace), only_metadata: false }
-    }
-
-    /// The metadata of objects of a namespace, or of all.
-    pub fn metadata<K: Resource<DynamicType = ()>>(client: Client, namespace: Option<&str>) -> Self {
-        Self { only_metadata: true, ..Self::new::<K>(client, namespace) }
+        Self { client, url: K::url_path(&(), namespace), only_metadata: K::metadata_api() }
     }
 
     async fn list(&self, params: &ListParams) -> kube::Result<ObjectList<Sent>> {
@@ -269,7 +264,7 @@ impl Watch {
         Ok(version)
     }
 
-    /// Puts an object on a list, in place of how it was there; not one that cannot be read.
+    /// Puts an object on a list, in place of how it was there; not one that cannot be read, of which people are told.
     fn note(&self, list: &mut dyn Listing, object: &Sent) -> serde_json::Result<()> {
         if let Err(invalid) = list.add(object)? {
             list.strike(&invalid.metadata);
@@ -317,8 +312,8 @@ impl Watch {
                 Told::There(object) => {
                     let applied = self.shelf.apply(&object).map_err(|error| self.garbled("watch", error))?;
                     let (newer, Concerned { changed, seen }) = applied.unwrap_or_else(|invalid| {
-                        let (newer, changed) =
-                            (invalid.metadata.resource_version.clone(), self.shelf.delete(&invalid.metadata));
+                        let changed = self.shelf.delete(&invalid.metadata);
+                        let newer = invalid.metadata.resource_version.clone();
                         self.unreadable(*invalid);
                         (newer, Concerned { changed, seen: None })
                     });
@@ -355,10 +350,7 @@ impl Watch {
         }))
     }
 
-    async fn next<T>(
-        &self,
-        events: &mut (impl Stream<Item = kube::Result<T>> + Unpin),
-    ) -> Result<Option<T>, CallError> {
+    async fn next(&self, events: &mut Events) -> Result<Option<WatchEvent<Sent>>, CallError> {
         let event = tokio::time::timeout(SILENCE, events.next()).await.ok().flatten();
         event.transpose().map_err(|error| CallError::of(self.call("watch"), error))
     }
@@ -429,5 +421,113 @@ fn is_unknown(error: &CallError) -> bool {
 fn keep(version: &mut String, newer: Option<String>) {
     if let Some(newer) = newer {
         *version = newer;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::stream;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::controller::{
+        cache::{Cache, child},
+        client,
+        health::Health,
+        lean::whole,
+        shelf::Reader,
+    };
+
+    /// A watch that has nobody to ask, where it keeps what it is told, and what it tells.
+    fn watch() -> (Watch, Arc<Cache<ConfigMap>>, UnboundedReceiver<News>) {
+        // as `main` does
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let client = client::connect(&kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let cache = Arc::new(Cache::new(child, Arc::default()));
+        let (news, heard) = unbounded_channel();
+        let watch = Watch {
+            source: Source::new::<ConfigMap>(client, None),
+            selector: None,
+            shelf: Box::new(Reader { cache: cache.clone(), read: whole }),
+            timeout: Duration::from_secs(1),
+            gauge: Health::default().gauge(None, Kind::ConfigMap),
+            news,
+            metrics: Metrics::new().unwrap(),
+            optional: None,
+        };
+        (watch, cache, heard)
+    }
+
+    fn object(version: u64, rest: &str) -> String {
+        format!(
+            r#"{{"metadata": {{"name": "a", "namespace": "prod", "uid": "u", "resourceVersion": "{version}",
+                "labels": {{"phoenix-operator.dev/app": "shop"}}}}{rest}}}"#
+        )
+    }
+
+    fn events(events: &[(&str, String)]) -> Events {
+        let event = |(kind, object): &(&str, String)| {
+            serde_json::from_str(&format!(r#"{{"type": "{kind}", "object": {object}}}"#)).unwrap()
+        };
+        let events: Vec<WatchEvent<Sent>> = events.iter().map(event).collect();
+        stream::iter(events.into_iter().map(Ok)).boxed()
+    }
+
+    fn heard(news: &mut UnboundedReceiver<News>) -> Vec<String> {
+        let mut heard = Vec::new();
+        while let Ok(news) = news.try_recv() {
+            heard.push(match news {
+                News::Changed(app) => format!("changed {app}"),
+                News::Seen(app) => format!("seen {app}"),
+                News::Unreadable(Unreadable { key, uid, error, .. }) => format!("{key} {uid}: {error}"),
+                News::Current => "current".to_owned(),
+                News::Watches => continue,
+            });
+        }
+        heard
+    }
+
+    const WRONG: &str = r#", "data": {"k": 1}"#;
+    const TOLD: &str = "prod/a u: invalid type: integer `1`, expected a string";
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_told_and_let_go_until_it_can() {
+        let (watch, cache, mut news) = watch();
+        let mut version = "1".to_owned();
+        let told = [("ADDED", object(5, "")), ("MODIFIED", object(6, WRONG))];
+        assert!(matches!(watch.follow(&mut version, Some(events(&told))).await, Ok(End::Closed)));
+        assert_eq!((version.as_str(), cache.count()), ("6", 0));
+        assert_eq!(heard(&mut news), ["changed prod/shop", TOLD, "changed prod/shop"]);
+        let bookmark = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"resourceVersion": "9", "annotations": {}}}"#;
+        let told =
+            [("MODIFIED", object(7, "")), ("DELETED", object(8, "")), ("BOOKMARK", bookmark.to_owned())];
+        assert!(matches!(watch.follow(&mut version, Some(events(&told))).await, Ok(End::Closed)));
+        assert_eq!((version.as_str(), cache.count(), cache.version()), ("9", 0, 9));
+        assert_eq!(heard(&mut news), ["changed prod/shop", "changed prod/shop", "current"]);
+    }
+
+    #[tokio::test]
+    async fn what_has_no_metadata_ends_a_watch_where_it_was() {
+        let (watch, cache, _news) = watch();
+        let mut version = "1".to_owned();
+        let told = [("ADDED", object(5, "")), ("ADDED", r#"{"metadata": 5}"#.to_owned())];
+        let ended = watch.follow(&mut version, Some(events(&told))).await;
+        assert!(matches!(ended, Err(CallError::Transport { .. })));
+        assert_eq!((version.as_str(), cache.count()), ("5", 1));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_not_on_a_list() {
+        let (watch, cache, mut news) = watch();
+        let mut list = watch.shelf.list();
+        for text in [object(5, ""), object(6, WRONG)] {
+            watch.note(&mut *list, &serde_json::from_str(&text).unwrap()).unwrap();
+        }
+        watch.listed(list, "7");
+        assert_eq!((cache.count(), cache.version()), (0, 7));
+        assert_eq!(heard(&mut news), [TOLD, "current"]);
     }
 }
