@@ -19,6 +19,7 @@ async fn children_are_repaired() -> Result<()> {
         a_service_is_edited,
         small_children_are_deleted,
         a_revision_is_deleted,
+        revisions_are_deleted_in_mid_rollout,
         foreign_objects_bear_our_names,
         an_unchanged_apply_writes_nothing,
         the_strategy_is_switched,
@@ -201,6 +202,50 @@ async fn a_revision_is_deleted(space: Arc<Space>) -> Result<()> {
     // And the next release goes through.
     let next = space.roll_out("shop", &migrating("v2")).await?;
     ensure!(next.attempt == 2, "{next:#?}");
+    Ok(())
+}
+
+/// They are stored again in their order, no pod is touched, the rollout goes on, and one command returns from it.
+async fn revisions_are_deleted_in_mid_rollout(space: Arc<Space>) -> Result<()> {
+    let _operator = space.operator().await?;
+    let canary = |tag| {
+        let steps = json!([{"setWeight": 50}, {"pause": {}}]);
+        with(
+            migrating(tag),
+            &json!({"strategy": {"type": "Canary", "canary": {"steps": steps, "bake": "0s"}}}),
+        )
+    };
+    let first = space.roll_out("shop", &canary("v1")).await?.stable.context("nothing is stable")?;
+    let generation = space.apply("shop", &canary("v2")).await?;
+    let paused = space.wait_phase("shop", generation, Phase::Paused, PATIENCE).await?;
+    let second = paused.candidate.context("no candidate")?.revision;
+    let names = [format!("shop-{first}"), format!("shop-{second}")];
+    let stored = |seen: &Seen| {
+        let one = |name: &String| {
+            let revision = seen.get("ControllerRevision", name)?;
+            Some((revision["metadata"]["uid"].as_str()?.to_owned(), revision["revision"].as_i64()?))
+        };
+        names.iter().map(one).collect::<Option<Vec<_>>>()
+    };
+    let deleted = space.record().look(stored).context("two revisions")?;
+    let pods = space.record().look(|seen| pod_uids(seen, "shop"));
+    space.kubectl(&["delete", "controllerrevision", &names[0], &names[1]], None).await?;
+    let again = |seen: &Seen| {
+        let now = stored(seen)?;
+        let new = now.iter().zip(&deleted).all(|((uid, _), (gone, _))| uid != gone);
+        new.then(|| now.into_iter().map(|(_, number)| number).collect::<Vec<_>>())
+    };
+    let numbers = space.wait("both revisions again", PATIENCE, again).await?;
+    ensure!(numbers == [1, 2], "their order: {numbers:?}, before {deleted:?}");
+    let now = space.record().look(|seen| pod_uids(seen, "shop"));
+    ensure!(now.is_subset(&pods) && now.len() >= 2, "pods were touched: {pods:?}, now {now:?}");
+
+    space.phx(&["promote", "--full"]).await?.coded(0)?;
+    let status = space.wait_for("shop", generation, "Healthy", PATIENCE, healthy).await?;
+    ensure!(status.stable.as_ref() == Some(&second) && status.attempt == 2, "{status:#?}");
+    space.phx(&["rollback"]).await?.coded(0)?;
+    let back = space.wait_phase("shop", generation, Phase::RolledBack, PATIENCE).await?;
+    ensure!(back.stable.as_ref() == Some(&first), "{back:#?}");
     Ok(())
 }
 

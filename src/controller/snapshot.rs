@@ -155,6 +155,31 @@ impl Snapshot {
         (stored, unreadable)
     }
 
+    /// The number of a new revision: after all others.
+    pub fn next_number(&self) -> i64 {
+        self.revisions.iter().map(|object| object.revision).max().unwrap_or_default() + 1
+    }
+
+    /// The number of a revision that somebody deleted, of which this Deployment is left: after those that are older,
+    /// whether they are stored or deleted, too. Each is as old as its Deployment, for one that is stored again is younger.
+    pub fn number_of(&self, left: &Deployment) -> i64 {
+        let made = left.metadata.creation_timestamp.as_ref();
+        let age = |object: &StoredRevision| {
+            let deployment = self.find(&self.deployments, object.metadata.name.as_deref()?);
+            deployment.map_or(&object.metadata, |deployment| &deployment.metadata).creation_timestamp.clone()
+        };
+        let stored = self.revisions.iter().map(|object| (object.revision, age(object)));
+        let last = stored.filter(|(_, age)| age.as_ref() < made).max();
+        let (number, since) = last.unwrap_or_default();
+        let deleted = self.deployments.iter().map(|deployment| &deployment.metadata).filter(|meta| {
+            let name = meta.name.as_deref().unwrap_or_default();
+            self.owns(meta) && self.worker_of(meta).is_none() && self.find(&self.revisions, name).is_none()
+        });
+        let between = deleted.map(|meta| meta.creation_timestamp.as_ref());
+        let between = between.filter(|age| *age > since.as_ref() && *age < made).count();
+        number + i64::try_from(between).unwrap_or_default() + 1
+    }
+
     /// The active Service, if it is ours.
     pub fn active_service(&self) -> Option<&Arc<Service>> {
         self.find(&self.services, self.app.metadata.name.as_deref()?)

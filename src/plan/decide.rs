@@ -349,11 +349,6 @@ fn stored(d: &mut Draft, name: &Rev) -> Option<RevisionObs> {
     match d.world.revisions.get(name) {
         Some(revision) if revision.terminating => None,
         Some(revision) => Some(revision.clone()),
-        None if d.world.deployments.contains_key(name) => {
-            let contracted = follow_up::was_contracted(d, name);
-            d.write(Write::RebuildRevision { revision: name.clone(), contracted });
-            None
-        }
         None if d.goal.desired == *name => {
             let candidate = d.status.candidate.as_ref().filter(|candidate| candidate.revision == *name);
             let attempt = candidate.map(|candidate| candidate.attempt);

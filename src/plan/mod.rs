@@ -290,17 +290,24 @@ pub fn plan(goal: &Goal, status: &PhoenixAppStatus, world: &World, now: Timestam
     if goal.deleting {
         return Plan { status: draft.status, writes: Vec::new(), wake: None, measure: Vec::new() };
     }
+    let stands_still = world.fault.is_some() || goal.suspend;
+    if !stands_still {
+        let writes = recover::revisions(&draft);
+        if !writes.is_empty() {
+            return Plan { status: draft.status, writes, wake: None, measure: Vec::new() };
+        }
+    }
     draft.status.observed_generation = goal.generation;
-    recover::recover(&mut draft);
+    recover::status(&mut draft);
     command::take(&mut draft);
-    let found = if world.fault.is_some() || goal.suspend {
+    let found = if stands_still {
         clock::stop(&mut draft);
         report::Found::default()
     } else {
         decide::decide(&mut draft)
     };
     report::report(&mut draft, &found);
-    if goal.suspend || world.fault.is_some() {
+    if stands_still {
         draft.writes.clear();
         draft.measure.clear();
     }

@@ -1,14 +1,27 @@
-//! A status that was lost, as after the restoration of a backup, made anew from what the stored revisions record.
+//! What was lost is made anew: stored revisions from their Deployments, and a status, as after the restoration of a
+//! backup, from what the stored revisions record.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Draft;
 use super::world::{Rev, RevisionObs};
+use super::{Draft, Write, follow_up};
 use crate::api::{Candidate, Outcome, Verdict};
+
+/// Stores again what somebody deleted of revisions that have a Deployment, whatever they are to a rollout: without it the
+/// Deployment can be neither scaled nor repaired, and nobody can return to it. Everything else waits for that, for what a
+/// revision needs, and its number among the others, is known only then.
+pub(super) fn revisions(d: &Draft) -> Vec<Write> {
+    let lost = d.world.deployments.keys().filter(|name| !d.world.revisions.contains_key(*name));
+    lost.map(|name| {
+        let contracted = follow_up::was_contracted(d, name);
+        Write::RebuildRevision { revision: name.clone(), contracted }
+    })
+    .collect()
+}
 
 /// Nothing is known of an app that has a history: what is recorded with its revisions is taken over, and an attempt
 /// that had failed is not made again.
-pub(super) fn recover(d: &mut Draft) {
+pub(super) fn status(d: &mut Draft) {
     let world = d.world;
     if d.status.attempt > 0 || d.status.stable.is_some() || d.status.candidate.is_some() {
         return;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     api::{HttpRoute, Outcome, RevisionName, Stage, ValidatedApp, labels, names},
-    build::{self, Revision, Settings, StoredRevision},
+    build::{self, Revision, Settings},
     plan::{Event, EventKind, Facts, Fault, SecretPosted, Selector, Upkeep, Write},
 };
 
@@ -324,7 +324,7 @@ impl Applier<'_> {
         applied: &mut Applied,
     ) -> Result<(), Halt> {
         let revision = self.render(&parse(name)?);
-        let mut object = build::controller_revision(self.app, &revision, self.number_after(|_| true));
+        let mut object = build::controller_revision(self.app, &revision, self.snapshot.next_number());
         let annotations = object.metadata.annotations.get_or_insert_default();
         annotations.extend(attempt.map(|attempt| (labels::ATTEMPT.to_owned(), attempt.to_string())));
         self.create(&object).await?;
@@ -387,21 +387,13 @@ impl Applier<'_> {
         let live = self.snapshot.deployments.iter().map(|seen| &**seen);
         let revision =
             revision.with_workers_of(live.filter(|seen| self.snapshot.worker_of(&seen.metadata).is_some()));
-        let made = seen.metadata.creation_timestamp.as_ref();
-        let older = |object: &StoredRevision| object.metadata.creation_timestamp.as_ref() < made;
-        let mut object = build::controller_revision(self.app, &revision, self.number_after(older));
+        let mut object = build::controller_revision(self.app, &revision, self.snapshot.number_of(seen));
         // A revision that has a Deployment has migrated.
         let done = [labels::MIGRATED].into_iter().chain(contracted.then_some(labels::CONTRACTED));
         let now = Timestamp::now().to_string();
         let annotations = object.metadata.annotations.get_or_insert_default();
         annotations.extend(done.map(|fact| (fact.to_owned(), now.clone())));
         self.create(&object).await
-    }
-
-    /// The number of a revision that comes after those.
-    fn number_after(&self, comes_before: impl Fn(&StoredRevision) -> bool) -> i64 {
-        let stored = self.snapshot.revisions.iter().filter(|object| comes_before(object));
-        stored.map(|object| object.revision).max().unwrap_or_default() + 1
     }
 
     async fn annotate(&self, name: &str, facts: &Facts, version: &str) -> Result<(), Halt> {

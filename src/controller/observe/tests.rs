@@ -113,6 +113,42 @@ fn a_stored_revision_is_read_with_its_facts() {
     assert_eq!((revision.version.as_str(), revision.uid.as_str()), ("7", "c"));
 }
 
+/// In whichever order they are stored again.
+#[test]
+fn revisions_that_were_deleted_get_numbers_in_the_order_of_their_deployments() {
+    let mut shop = shop();
+    let (stored, first) = ((*shop.revisions[0]).clone(), (*shop.deployments[0]).clone());
+    let made = |name: &str, minute: u8| {
+        let mut deployment = first.clone();
+        deployment.metadata.name = Some(format!("shop-{name}"));
+        deployment.metadata.creation_timestamp =
+            serde_json::from_value(json!(format!("2026-01-01T00:0{minute}:00Z"))).unwrap();
+        deployment
+    };
+    let again = |deployment: &Deployment, number: i64| {
+        let mut stored = stored.clone();
+        stored.metadata.name.clone_from(&deployment.metadata.name);
+        stored.metadata.creation_timestamp = serde_json::from_value(json!("2026-01-01T01:00:00Z")).unwrap();
+        stored.revision = number;
+        Arc::new(stored)
+    };
+    let left = [made("0000000001", 1), made("0000000002", 2), made("0000000003", 3)];
+    shop.deployments = left.iter().cloned().map(Arc::new).collect();
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for order in orders {
+        shop.revisions.clear();
+        for which in order {
+            let number = shop.number_of(&left[which]);
+            assert_eq!(number, i64::try_from(which).unwrap() + 1, "{order:?}");
+            shop.revisions.push(again(&left[which], number));
+        }
+        assert_eq!(shop.next_number(), 4);
+    }
+    // One that still has its own number keeps those after it behind.
+    shop.revisions = vec![again(&left[0], 7)];
+    assert_eq!((shop.number_of(&left[1]), shop.number_of(&left[2])), (8, 9));
+}
+
 #[test]
 fn children_of_an_earlier_app_of_the_name_are_not_ours() {
     let mut shop = shop();

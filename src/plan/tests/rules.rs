@@ -399,6 +399,29 @@ fn rule_12_a_revision_deleted_by_hand_is_rebuilt_from_its_deployment() {
     assert_eq!(scene.status.rollback_safe, Some(false), "what is lost makes nothing safe");
 }
 
+/// Whatever they are to the rollout; a new one is stored after them.
+#[test]
+fn rule_12_revisions_deleted_in_mid_rollout_are_rebuilt() {
+    let rebuild = |name: &str| Write::RebuildRevision { revision: name.to_owned(), contracted: false };
+    let mut scene = Scene::stable();
+    scene.ask("v2");
+    scene.world.revisions.clear();
+    assert_eq!(scene.settle().writes, [rebuild("v1")], "it comes before v2 is stored");
+    scene.store("v1", |_| {});
+    scene.store("v2", |_| {});
+    scene.settle();
+    scene.run("v2", 1, 1);
+    scene.world.revisions.clear();
+    assert_eq!(scene.settle().writes, [rebuild("v1"), rebuild("v2")]);
+    let before = scene.status.clone();
+    scene.store("v2", |_| {});
+    assert_eq!(scene.settle().writes, [rebuild("v1")], "not only the candidate");
+    assert_eq!(scene.status, before, "nothing else has changed");
+    scene.world.fault = Some(Fault { reason: "Refused".to_owned(), message: "no".to_owned() });
+    assert!(scene.settle().writes.is_empty(), "nor is anything else held up");
+    assert_eq!(scene.status.phase, Some(Phase::Blocked));
+}
+
 #[test]
 fn rule_13_faults_before_and_after_the_deadline() {
     let mut scene = Scene::new();

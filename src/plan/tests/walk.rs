@@ -247,6 +247,7 @@ const SMALL: Config = Config {
     gateway_edits: false,
     other_strategy: None,
     losses: 0,
+    meddling: 0,
     replicas: 2,
     most_replicas: 2,
     surge: 1,
@@ -289,6 +290,25 @@ fn failing_migration() {
 #[test]
 fn abort_at_any_moment() {
     walk("abort", Config { verbs: &[Verb::Abort], commands: 1, pod_failures: 0, ..SMALL }, true).unwrap();
+}
+
+/// Whichever it is, at any moment.
+#[test]
+fn a_child_is_deleted_or_scaled_by_hand() {
+    let recreate = Config { strategy: StrategyKind::Recreate, surge: 0, unavailable: 1, ..SMALL };
+    let walks = [
+        ("rolling", SMALL),
+        ("recreate", recreate),
+        ("blue-green", BLUE_GREEN),
+        ("canary", CANARY),
+        ("gateway canary", GATEWAY),
+    ];
+    let wrong = walks.into_iter().filter_map(|(name, config)| {
+        let config = Config { meddling: 1, kills: 0, pod_failures: 0, ..config };
+        walk(&format!("{name}, by hand"), config, true).err()
+    });
+    let wrong: Vec<String> = wrong.collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
 #[test]
@@ -679,6 +699,14 @@ mod full {
         for strategy in [StrategyKind::Rolling, StrategyKind::BlueGreen] {
             let config = Config { strategy, losses: 1, pod_failures: 0, ..FULL };
             walk("full: lost status", config, true).unwrap();
+        }
+    }
+
+    #[test]
+    fn full_by_hand() {
+        for strategy in [StrategyKind::Rolling, StrategyKind::BlueGreen] {
+            let config = Config { strategy, meddling: 1, edits: 1, pod_failures: 0, ..FULL };
+            walk("full: by hand", config, true).unwrap();
         }
     }
 

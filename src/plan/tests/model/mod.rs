@@ -95,6 +95,8 @@ pub struct Config {
     pub other_strategy: Option<StrategyKind>,
     /// The status may be lost.
     pub losses: u8,
+    /// Somebody may delete or scale a child.
+    pub meddling: u8,
     pub replicas: u8,
     pub most_replicas: u8,
     pub surge: u32,
@@ -416,6 +418,7 @@ pub struct Budget {
     pub commands: u8,
     pub breaks: u8,
     pub losses: u8,
+    pub meddling: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -464,7 +467,21 @@ pub enum Action {
     BakeEnds,
     KeepEnds,
     LoseStatus,
+    Delete(Child),
+    /// A Deployment is scaled by hand.
+    Scale(usize, u8),
     Breaks(usize),
+}
+
+/// What somebody may delete by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Child {
+    Revision(usize),
+    Deployment(usize),
+    Service,
+    Preview,
+    Route,
+    Job,
 }
 
 impl State {
@@ -498,6 +515,7 @@ impl State {
                 commands: config.commands,
                 breaks: config.breaks,
                 losses: config.losses,
+                meddling: config.meddling,
             },
             violation: None,
         }
@@ -648,11 +666,73 @@ impl State {
         if self.left.losses > 0 && self.status != Status::default() {
             actions.push(Action::LoseStatus);
         }
+        if self.left.meddling > 0 {
+            actions.extend(self.children().map(Action::Delete));
+            for (revision, deployment) in self.truth.deployments.iter().enumerate().filter(|(_, d)| d.exists)
+            {
+                let sizes = (0..=config.most_replicas).filter(|size| *size != deployment.asked);
+                actions.extend(sizes.map(|size| Action::Scale(revision, size)));
+            }
+        }
         actions.extend(self.time_passes());
         if self.left.deadlines > 0 && self.clock_runs() {
             actions.push(Action::DeadlinePasses);
         }
         actions
+    }
+
+    fn children(&self) -> impl Iterator<Item = Child> {
+        let stored = (0..REVISIONS).filter(|revision| self.stored[*revision].exists).map(Child::Revision);
+        let deployments =
+            (0..REVISIONS).filter(|revision| self.truth.deployments[*revision].exists).map(Child::Deployment);
+        let job = self.truth.jobs.job.filter(|job| !job.terminating);
+        let others = [
+            (self.service != Points::Nowhere, Child::Service),
+            (self.preview != Preview::Absent, Child::Preview),
+            (self.route.is_some(), Child::Route),
+            (job.is_some(), Child::Job),
+        ];
+        let others = others.into_iter().filter_map(|(there, child)| there.then_some(child));
+        stored.chain(deployments).chain(others)
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut App)) {
+        self.left.edits -= 1;
+        self.change(Kind::App, |truth| change(&mut truth.app));
+    }
+
+    fn scale(&mut self, revision: usize, size: u8) {
+        self.left.meddling -= 1;
+        self.change(Kind::Deployments, |truth| {
+            truth.deployments[revision].asked = size;
+            truth.deployments[revision].observed = false;
+        });
+    }
+
+    fn delete(&mut self, child: Child) {
+        self.left.meddling -= 1;
+        match child {
+            Child::Revision(revision) => self.stored[revision] = Stored::default(),
+            Child::Deployment(revision) => {
+                let Deployment { pods, ready, going, .. } = self.truth.deployments[revision];
+                self.unpublished[revision] += ready;
+                let left = Deployment { going: going || pods > 0, ..Deployment::default() };
+                self.change(Kind::Deployments, |truth| truth.deployments[revision] = left);
+            }
+            Child::Service => self.service = Points::Nowhere,
+            Child::Preview => self.preview = Preview::Absent,
+            Child::Route => {
+                self.route = None;
+                if let Some(known) = self.status.route.as_mut() {
+                    known.current = false;
+                }
+            }
+            Child::Job => self.change(Kind::Jobs, |truth| {
+                if let Some(job) = truth.jobs.job.as_mut() {
+                    job.terminating = true;
+                }
+            }),
+        }
     }
 
     /// What an edit may ask for: any revision but the present one, and of those never seen only the first.
@@ -798,22 +878,10 @@ impl State {
             }
             Action::JobGone => next.change(Kind::Jobs, |truth| truth.jobs.job = None),
             Action::JobPodGone => next.change(Kind::Jobs, |truth| truth.jobs.pods = 0),
-            Action::EditRevision(revision) => {
-                next.left.edits -= 1;
-                next.change(Kind::App, |truth| truth.app.desired = revision);
-            }
-            Action::EditReplicas(size) => {
-                next.left.edits -= 1;
-                next.change(Kind::App, |truth| truth.app.replicas = size);
-            }
-            Action::EditStrategy(kind) => {
-                next.left.edits -= 1;
-                next.change(Kind::App, |truth| truth.app.strategy = kind);
-            }
-            Action::EditGateway => {
-                next.left.edits -= 1;
-                next.change(Kind::App, |truth| truth.app.gateway = !truth.app.gateway);
-            }
+            Action::EditRevision(revision) => next.edit(|app| app.desired = revision),
+            Action::EditReplicas(size) => next.edit(|app| app.replicas = size),
+            Action::EditStrategy(kind) => next.edit(|app| app.strategy = kind),
+            Action::EditGateway => next.edit(|app| app.gateway = !app.gateway),
             Action::GatewayAnswers => next.gateway_answers(),
             Action::LagPasses => next.lag_passes(),
             Action::Command(verb) => {
@@ -841,6 +909,8 @@ impl State {
                 next.left.losses -= 1;
                 next.status = Status::default();
             }
+            Action::Delete(child) => next.delete(child),
+            Action::Scale(revision, size) => next.scale(revision, size),
             Action::DeadlinePasses => {
                 next.left.deadlines = next.left.deadlines.saturating_sub(1);
                 if let Some(candidate) = next.status.candidate.as_mut() {
@@ -876,7 +946,10 @@ impl State {
     /// Invariants that every state must satisfy by itself.
     fn judge(&mut self, config: &Config) {
         for (revision, deployment) in self.truth.deployments.iter().enumerate() {
-            if config.migrations && deployment.pods > 0 && !self.stored[revision].migrated {
+            let stored = self.stored[revision];
+            // What is recorded goes with its record.
+            let deleted = config.meddling > 0 && !stored.exists;
+            if config.migrations && deployment.pods > 0 && !stored.migrated && !deleted {
                 self.violation = Some("2: a pod exists before its migration is recorded");
             }
         }
@@ -986,7 +1059,9 @@ impl State {
             let deployment = self.seen.deployments[revision];
             if deployment.exists {
                 world.deployments.insert(name.clone(), deployment.observation());
-                let total = u32::from(deployment.pods) + u32::from(deployment.going);
+            }
+            let total = u32::from(deployment.pods) + u32::from(deployment.going);
+            if deployment.exists || total > 0 {
                 world.pods.insert(name.clone(), PodsObs { total, ..PodsObs::default() });
             }
             if self.seen.endpoints[revision] > 0 {
@@ -1119,7 +1194,11 @@ impl State {
                 self.stored[index(revision)].exists = true;
                 self.annotate(index(revision), &Facts { attempt: *attempt, ..Facts::default() });
             }
-            Write::RebuildRevision { revision, .. } => self.stored[index(revision)].exists = true,
+            Write::RebuildRevision { revision, contracted } => {
+                let contracted = *contracted;
+                self.stored[index(revision)] =
+                    Stored { exists: true, migrated: config.migrations, contracted, ..Stored::default() };
+            }
             Write::Annotate { revision, facts, .. } => self.annotate(index(revision), facts),
             Write::CreateService { selector } | Write::ApplyService { selector, .. } => {
                 self.point(selector, planned_from);
@@ -1131,8 +1210,10 @@ impl State {
                 }
                 let asked = u8::try_from(*replicas).unwrap_or(u8::MAX);
                 self.weigh(config, revision, asked);
+                // Pods of one that was deleted may be on their way out.
+                let going = self.truth.deployments[revision].going;
                 self.truth.deployments[revision] =
-                    Deployment { exists: true, asked, ..Deployment::default() };
+                    Deployment { exists: true, asked, going, ..Deployment::default() };
                 self.deliver(Kind::Deployments);
             }
             Write::ApplyDeployment { revision, replicas, .. } => {
@@ -1244,7 +1325,7 @@ impl State {
                 self.violation = Some("3: traffic moved to a revision that is not available");
             }
             let floor = planned_from.app.replicas.min(before);
-            let lowered = after.min(self.truth.deployments[revision].asked) < floor;
+            let lowered = after.min(self.seen.deployments[revision].asked) < floor;
             if moved && lowered && self.violation.is_none() {
                 self.violation = Some("1: a write of the selector lowered the serving pods below the floor");
             }
@@ -1274,14 +1355,15 @@ impl State {
         }
     }
 
-    /// Pods that certainly serve: ready now, ready in the caches, and asked for. A pod whose failure the caches
-    /// have not seen counts as failing after the write: no client of an API server can tell the two apart.
+    /// Pods that certainly serve: ready now, ready in the caches, and asked for as far as the caches know, which show the
+    /// operator's own writes at once. A pod whose failure they have not seen counts as failing after the write, and what
+    /// somebody did by hand as done after it: no client of an API server can tell the two apart.
     fn certain(&self, planned_from: &Lagging) -> [u8; REVISIONS] {
         let selected = self.selected();
         std::array::from_fn(|revision| {
             let unseen = self.unpublished[revision] + self.undelivered[revision];
             let known = planned_from.endpoints[revision].min(planned_from.deployments[revision].ready);
-            (selected[revision] + unseen).min(known).min(self.truth.deployments[revision].asked)
+            (selected[revision] + unseen).min(known).min(self.seen.deployments[revision].asked)
         })
     }
 
