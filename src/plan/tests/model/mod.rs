@@ -12,6 +12,7 @@
 //! - Revisions that nobody has seen yet are alike; an edit takes the first of them.
 //! - Only Recreate waits for pods on their way out, and for all of them; there is one or there is none.
 
+mod hands;
 mod mutants;
 mod route;
 mod status;
@@ -31,6 +32,7 @@ use crate::plan::{
     SecretPosted, Selector, ServiceObs, World, Write,
 };
 
+use hands::Child;
 use mutants::ask;
 use route::{Route, Weighed, preview_at};
 
@@ -473,17 +475,6 @@ pub enum Action {
     Breaks(usize),
 }
 
-/// What somebody may delete by hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Child {
-    Revision(usize),
-    Deployment(usize),
-    Service,
-    Preview,
-    Route,
-    Job,
-}
-
 impl State {
     pub fn start(config: &Config) -> Self {
         let app = App {
@@ -667,12 +658,7 @@ impl State {
             actions.push(Action::LoseStatus);
         }
         if self.left.meddling > 0 {
-            actions.extend(self.children().map(Action::Delete));
-            for (revision, deployment) in self.truth.deployments.iter().enumerate().filter(|(_, d)| d.exists)
-            {
-                let sizes = (0..=config.most_replicas).filter(|size| *size != deployment.asked);
-                actions.extend(sizes.map(|size| Action::Scale(revision, size)));
-            }
+            actions.extend(self.by_hand(config));
         }
         actions.extend(self.time_passes());
         if self.left.deadlines > 0 && self.clock_runs() {
@@ -681,58 +667,9 @@ impl State {
         actions
     }
 
-    fn children(&self) -> impl Iterator<Item = Child> {
-        let stored = (0..REVISIONS).filter(|revision| self.stored[*revision].exists).map(Child::Revision);
-        let deployments =
-            (0..REVISIONS).filter(|revision| self.truth.deployments[*revision].exists).map(Child::Deployment);
-        let job = self.truth.jobs.job.filter(|job| !job.terminating);
-        let others = [
-            (self.service != Points::Nowhere, Child::Service),
-            (self.preview != Preview::Absent, Child::Preview),
-            (self.route.is_some(), Child::Route),
-            (job.is_some(), Child::Job),
-        ];
-        let others = others.into_iter().filter_map(|(there, child)| there.then_some(child));
-        stored.chain(deployments).chain(others)
-    }
-
     fn edit(&mut self, change: impl FnOnce(&mut App)) {
         self.left.edits -= 1;
         self.change(Kind::App, |truth| change(&mut truth.app));
-    }
-
-    fn scale(&mut self, revision: usize, size: u8) {
-        self.left.meddling -= 1;
-        self.change(Kind::Deployments, |truth| {
-            truth.deployments[revision].asked = size;
-            truth.deployments[revision].observed = false;
-        });
-    }
-
-    fn delete(&mut self, child: Child) {
-        self.left.meddling -= 1;
-        match child {
-            Child::Revision(revision) => self.stored[revision] = Stored::default(),
-            Child::Deployment(revision) => {
-                let Deployment { pods, ready, going, .. } = self.truth.deployments[revision];
-                self.unpublished[revision] += ready;
-                let left = Deployment { going: going || pods > 0, ..Deployment::default() };
-                self.change(Kind::Deployments, |truth| truth.deployments[revision] = left);
-            }
-            Child::Service => self.service = Points::Nowhere,
-            Child::Preview => self.preview = Preview::Absent,
-            Child::Route => {
-                self.route = None;
-                if let Some(known) = self.status.route.as_mut() {
-                    known.current = false;
-                }
-            }
-            Child::Job => self.change(Kind::Jobs, |truth| {
-                if let Some(job) = truth.jobs.job.as_mut() {
-                    job.terminating = true;
-                }
-            }),
-        }
     }
 
     /// What an edit may ask for: any revision but the present one, and of those never seen only the first.
