@@ -99,6 +99,9 @@ struct Stirred {
     apps: HashMap<AppKey, (Instant, usize)>,
     /// All those numbers together.
     objects: usize,
+    /// How many apps, in whichever caches, lie elsewhere since all was last moved together: they have come to rest, or a
+    /// list has taken the place of what was there.
+    scattered: usize,
 }
 
 /// The objects of the apps that are kept ready to be read, of the kind of which each has most.
@@ -109,7 +112,7 @@ impl Lively {
     /// others are.
     fn stir(&self, app: &AppKey, objects: usize) -> bool {
         let mut stirred = self.lock();
-        let Stirred { apps, objects: all } = &mut *stirred;
+        let Stirred { apps, objects: all, .. } = &mut *stirred;
         match apps.get_mut(app) {
             Some((at, most)) => {
                 *at = Instant::now();
@@ -130,26 +133,38 @@ impl Lively {
         self.lock().apps.contains_key(app)
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.lock().apps.is_empty()
-    }
-
     /// Takes out those that nothing has happened to for so long.
     pub fn calm(&self, quiet: Duration) -> Vec<AppKey> {
         let now = Instant::now();
         let mut stirred = self.lock();
-        let Stirred { apps, objects } = &mut *stirred;
+        let Stirred { apps, objects, scattered } = &mut *stirred;
         let calm = apps.extract_if(|_, (since, _)| now.duration_since(*since) >= quiet);
         let calm = calm.map(|(app, (_, most))| {
             *objects -= most;
             app
         });
-        let calm = calm.collect();
+        let calm: Vec<_> = calm.collect();
+        *scattered += calm.len();
         if apps.is_empty() {
             apps.shrink_to_fit();
         }
         calm
+    }
+
+    /// A list of so many apps has taken the place of a cache.
+    fn listed(&self, apps: usize) {
+        self.lock().scattered += apps;
+    }
+
+    /// Whether what is known of so many apps is to be moved together now, which is work that grows with all of them: for
+    /// as much that has changed, and when none is lively.
+    pub fn gather(&self, apps: usize) -> bool {
+        let mut stirred = self.lock();
+        let due = stirred.apps.is_empty() && apps > 0 && stirred.scattered > apps / 4;
+        if due {
+            stirred.scattered = 0;
+        }
+        due
     }
 
     fn lock(&self) -> MutexGuard<'_, Stirred> {
@@ -365,6 +380,7 @@ where
         fresh.version = version;
         fresh.by_app.shrink_to_fit();
         fresh.kept.shrink_to_fit();
+        self.lively.listed(fresh.by_app.len());
         let mut state = self.write();
         let mut changed = BTreeSet::new();
         for app in state.by_app.keys().chain(fresh.by_app.keys()) {
@@ -644,6 +660,30 @@ mod tests {
         );
         assert_eq!(cache.apply(object("a", "shop", 7)).changed, [key("shop")].into());
         assert_eq!((live(&cache), cache.of(&key("shop")).len()), (1, 2));
+    }
+
+    #[test]
+    fn all_is_moved_together_when_a_quarter_lies_elsewhere_and_none_is_lively() {
+        let lively = Arc::<Lively>::default();
+        let cache = Cache::new(child, lively.clone());
+        let apps = ["one", "two", "three", "four", "five"];
+        let mut list = Listed::default();
+        for app in apps {
+            cache.add(&mut list, object("a", app, 5));
+        }
+        cache.replace(list, 5);
+        assert!(!lively.gather(0), "of nothing");
+        cache.apply(object("a", "one", 6));
+        assert!(!lively.gather(apps.len()), "one is lively");
+        lively.calm(Duration::ZERO);
+        assert!(lively.gather(apps.len()), "all have been listed");
+        assert!(!lively.gather(apps.len()), "once");
+        for (app, version) in [("one", 7), ("two", 8)] {
+            assert!(!lively.gather(apps.len()), "one of five is not enough");
+            cache.apply(object("a", app, version));
+            lively.calm(Duration::ZERO);
+        }
+        assert!(lively.gather(apps.len()), "two of five have come to rest");
     }
 
     #[test]

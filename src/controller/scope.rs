@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -58,8 +55,6 @@ pub struct Scope {
     routes: Arc<Cache<HttpRoute>>,
     /// Apps that ask for a route.
     routed: Arc<Mutex<BTreeSet<AppKey>>>,
-    /// How many apps have come to rest since what is at rest was last moved together.
-    moved: AtomicUsize,
 }
 
 /// A cache of whatever kind, at rest.
@@ -111,8 +106,6 @@ impl Scope {
         };
         Self {
             lively: begin.lively.clone(),
-            // once after a start
-            moved: AtomicUsize::new(usize::MAX / 2),
             routes: begin.optional(of_app, asked_for),
             routed,
             apps,
@@ -198,11 +191,7 @@ impl Scope {
         for app in &calm {
             self.each(|cache| cache.pack(app));
         }
-        let moved = self.moved.fetch_add(calm.len(), Ordering::Relaxed) + calm.len();
-        // Work that grows with all apps, for as many changes.
-        let apps = self.apps.count();
-        if apps > 0 && moved > apps / 4 && self.lively.is_empty() {
-            self.moved.store(0, Ordering::Relaxed);
+        if self.lively.gather(self.apps.count()) {
             // Twice: the first copies fill what was free among the originals, and keep that memory.
             for _ in 0..2 {
                 let mut names = HashSet::new();
