@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 
 use super::contest::Run;
 use super::figures::Churn;
@@ -16,11 +17,16 @@ const CHURN: u32 = 5;
 const TURNS: usize = 25;
 /// How long nothing happens before its memory is taken: what it knows of an app is made small after half a minute.
 const SETTLED: Duration = Duration::from_mins(1);
+/// How often it is looked whether they are done.
+const SWEEP: Duration = Duration::from_secs(5);
+/// The controllers of Kubernetes are waited for no longer than this after the last app went.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 impl Run<'_> {
     /// Apps come, change and go beside those that stay: what that leaves behind in its memory.
     pub async fn churn(&mut self, time: Duration) -> Result<Churn> {
         let (before, cpu) = (self.settled().await?, self.program.cpu()?);
+        let pods = self.pods().await?;
         self.program.forget_peak()?;
         let resource = self.contender.resource();
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
@@ -58,6 +64,7 @@ impl Run<'_> {
             turn += 1;
         }
         let seconds = began.elapsed().as_secs_f64();
+        self.swept(pods).await?;
         let after = self.settled().await?;
         let churn = Churn {
             seconds,
@@ -70,6 +77,28 @@ impl Run<'_> {
         self.events.clear();
         self.say("after churn", &churn);
         Ok(churn)
+    }
+
+    /// Waits until no more pods are left than there were, which are the last that goes of an app: until then it hears of
+    /// what Kubernetes still removes, as for minutes on a machine that could not keep up. If that takes too long it is
+    /// said.
+    async fn swept(&self, before: usize) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.pods().await? > before {
+            if Instant::now() > deadline {
+                eprintln!("bench: {PATIENCE:?} after the last app went there are pods of such apps");
+                return Ok(());
+            }
+            tokio::time::sleep(SWEEP).await;
+        }
+        Ok(())
+    }
+
+    /// How many pods there are where apps come and go.
+    async fn pods(&self) -> Result<usize> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let pods = api.list_metadata(&ListParams::default()).await.context("counting pods")?;
+        Ok(pods.items.len())
     }
 
     /// Its memory when nothing is asked for any more, and it has had time to make small what it knows.
