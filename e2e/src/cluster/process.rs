@@ -71,13 +71,15 @@ impl Process {
         self.wait(Duration::from_secs(10))
     }
 
-    /// Waits until it has ended, and reaps it if it is our child.
+    /// Waits until it has ended with all its threads, and reaps it if it is our child. One whose first thread has ended is
+    /// a zombie already, while others may still hold its files and ports, and cannot be reaped yet.
     pub fn wait(&self, patience: Duration) -> Result<()> {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return Ok(());
         };
+        let is_there = || stat(self.pid).is_some_and(|(_, start)| start == self.start);
         if let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-            && self.alive()
+            && is_there()
         {
             let until = std::time::Instant::now() + patience;
             loop {
@@ -93,7 +95,7 @@ impl Process {
                 bail!("{} ({}) is still running after {patience:?}", self.name, self.pid);
             }
         }
-        if stat(self.pid).is_some_and(|(_, start)| start == self.start) {
+        if is_there() {
             let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
         }
         Ok(())
