@@ -17,10 +17,10 @@ const CHURN: u32 = 5;
 const TURNS: usize = 25;
 /// How long nothing happens before its memory is taken: what it knows of an app is made small after half a minute.
 const SETTLED: Duration = Duration::from_mins(1);
-/// How often it is looked whether they are done.
-const SWEEP: Duration = Duration::from_secs(5);
 /// The controllers of Kubernetes are waited for no longer than this after the last app went.
 const PATIENCE: Duration = Duration::from_mins(10);
+/// How often it is looked whether they are done.
+const SWEEP: Duration = Duration::from_secs(5);
 
 impl Run<'_> {
     /// Apps come, change and go beside those that stay: what that leaves behind in its memory.

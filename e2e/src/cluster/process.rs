@@ -44,7 +44,12 @@ impl Process {
 
     /// Whether it still runs; a zombie does not.
     pub fn alive(&self) -> bool {
-        stat(self.pid).is_some_and(|(state, start)| start == self.start && !matches!(state, 'Z' | 'X'))
+        self.state().is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    }
+
+    /// Its state letter, until it is reaped.
+    fn state(&self) -> Option<char> {
+        stat(self.pid).filter(|(_, start)| *start == self.start).map(|(state, _)| state)
     }
 
     /// Sends a signal; to one that has ended that is no error. The descriptor
@@ -77,9 +82,8 @@ impl Process {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return Ok(());
         };
-        let is_there = || stat(self.pid).is_some_and(|(_, start)| start == self.start);
         if let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-            && is_there()
+            && self.state().is_some()
         {
             let until = std::time::Instant::now() + patience;
             loop {
@@ -95,7 +99,7 @@ impl Process {
                 bail!("{} ({}) is still running after {patience:?}", self.name, self.pid);
             }
         }
-        if is_there() {
+        if self.state().is_some() {
             let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
         }
         Ok(())
